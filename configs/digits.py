@@ -1,0 +1,36 @@
+"""A small GoogLeNet on scikit-learn's handwritten digits: the quick start.
+
+Command: python -m inception_jax.prepare digits --data_dir data
+         python -m inception_jax.train --config configs/digits.py --workdir runs/digits
+All nine modules with a quarter of the filters and batch normalisation: with Caffe's initialisation
+and LRN the same net sits on a plateau for ten epochs first.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import googlenet
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Returns the base with the changed fields; takes its arguments (`:batch_size=...`)."""
+    config = googlenet.get_config(argument)
+    config.name = "digits"
+    config.model.update(num_classes=10, norm="batch", stem="small", width=0.25)
+    config.data.update(
+        name="digits",
+        batch_size=64,
+        image_size=16,
+        crop_area=(0.6, 1.0),
+        flip=False,  # a mirrored digit is another sign
+        mean=(127.5, 127.5, 127.5),
+        std=(127.5, 127.5, 127.5),
+        threads=2,
+    )
+    config.optimizer.nesterov = True
+    config.schedule.update(name="cosine", learning_rate=0.1, warmup="1 epochs")
+    config.training.update(
+        total="20 epochs", average_decay=0.99, average_start="10 epochs", log_every="20 steps"
+    )
+    config.evaluation.update(split="test", every="5 epochs", short_side=16)
+    config.checkpoints.every = "5 epochs"
+    return config

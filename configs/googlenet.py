@@ -1,0 +1,118 @@
+"""GoogLeNet as "Going Deeper with Convolutions" prints it (arXiv 1409.4842), on ILSVRC2012.
+
+Command: python -m inception_jax.train --config configs/googlenet.py --workdir runs/googlenet
+Cost: 250 epochs of 1,281,167 images at 1.58 G multiply-adds, forward.
+Expected: 10.07 % top-5 error with one crop (the paper's Table 3); Caffe's reference reaches 68.7 %
+  top-1 and 88.9 % top-5 with its simpler crops. Not yet run here on ImageNet.
+
+Arguments: `configs/googlenet.py:batch_size=256` scales the learning rate with the batch (linear
+scaling is not in the paper); `:runlocal` tries the whole path on a laptop in a minute, without
+files: random images, 8 steps of 4.
+
+What the paper leaves open is taken from Caffe's bvlc_googlenet (BVLC/caffe,
+models/bvlc_googlenet/{solver,train_val}.prototxt), whose schedule decays as the paper says.
+This file is the schema: every other config starts from it and changes fields.
+"""
+
+from ml_collections import ConfigDict
+
+from inception_jax.configuration import parse_arguments
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Returns the locked config; `argument` is the text after the colon."""
+    arguments = parse_arguments(argument, batch_size=32, runlocal=False)
+    config = ConfigDict()
+    config.name = "googlenet"  # names the run in results and reports
+    config.seed = 0  # of initial values, data order, crops and dropout
+
+    config.model = ConfigDict(
+        {
+            "num_classes": 1000,  # ILSVRC
+            "norm": "lrn",  # lrn (figure 3) | batch (Ioffe & Szegedy 2015) | none
+            "module": "reduced",  # reduced (figure 2b) | naive (figure 2a)
+            "large_kernel": 5,  # pixels: 5 (Table 1) | 3 (TF-slim and torchvision)
+            "head": "average_pool",  # average_pool (Table 1) | fully_connected (section 5's rival)
+            "stem": "imagenet",  # imagenet (Table 1) | small (for 32-pixel images)
+            "auxiliary": True,  # heads on 4a and 4d in training (section 5)
+            "width": 1.0,  # multiplies all numbers of filters; the paper's 7th model is wider
+            "dropout": 0.4,  # share dropped before the classifier (Table 1)
+            "auxiliary_dropout": 0.7,  # share dropped in the auxiliary heads (section 5)
+            "initialization": "caffe",  # caffe (the paper is silent) | he
+            "dtype": "float32",  # of the computation: float32 | bfloat16 (accelerators)
+        }
+    )
+    config.data = ConfigDict(
+        {
+            "source": "tfds",  # tfds (ArrayRecord files) | fake (random images, no files)
+            "name": "imagenet2012",  # TFDS builder, a folder in data_dir
+            "data_dir": "data",  # folder with prepared data
+            "train_split": "train",  # TFDS split, slices allowed: train[:1000]
+            # Images a step over all devices and hosts; 32 (solver, "as the authors did"). Set here,
+            # the learning rate stays; set as the config's argument, the rate follows.
+            "batch_size": arguments.batch_size,
+            "image_size": 224,  # pixels, square (section 5)
+            "crop_area": (0.08, 1.0),  # share of the image's area, uniform (section 6)
+            "crop_aspect_ratio": (3 / 4, 4 / 3),  # width / height (section 6), uniform
+            "flip": True,  # mirror half of the training images (solver: mirror)
+            # One of these at random, equally likely (section 6).
+            "interpolations": ("bilinear", "area", "nearest", "cubic"),
+            # (image - mean) / std, image in 0..255 RGB; Caffe's mean, and no division.
+            "mean": (123.0, 117.0, 104.0),
+            "std": (1.0, 1.0, 1.0),
+            "threads": 8,  # reading batches ahead on the host; any number gives the same run
+            "fake_examples": 1000,  # size of each split of the fake source
+        }
+    )
+    config.optimizer = ConfigDict(
+        {
+            "momentum": 0.9,  # section 6
+            "nesterov": False,  # plain momentum, as the solver
+            "weight_decay": 2e-4,  # L2 on kernels, not on biases and norms (solver)
+            "gradient_clip": 0.0,  # largest global norm; 0 is off (the paper has none)
+        }
+    )
+    config.schedule = ConfigDict(
+        {
+            "name": "staircase",  # staircase (section 6) | cosine | polynomial
+            "learning_rate": 0.01 * arguments.batch_size / 32,  # at the start (solver: 0.01 at 32)
+            "warmup": "0 steps",  # linear from 0; the paper has none
+            "decay_rate": 0.96,  # staircase: factor (section 6: "decreasing by 4 %")
+            "decay_every": "8 epochs",  # staircase: interval (section 6)
+            "power": 0.5,  # polynomial: exponent (quick_solver.prototxt)
+            "final_learning_rate": 0.0,  # cosine and polynomial: at the end
+        }
+    )
+    config.training = ConfigDict(
+        {
+            "total": "250 epochs",  # solver: max_iter 10 M x 32 images
+            "auxiliary_weight": 0.3,  # of each auxiliary loss (section 5)
+            # Polyak averaging of parameters and batch statistics (section 6 says no more than that):
+            # the mean of all steps since average_start while it has fewer than 1 / (1 - decay),
+            # exponential from then on. decay 1 is the plain mean, 0 turns averaging off.
+            "average_decay": 0.9999,
+            "average_start": "0 steps",
+            "log_every": "100 steps",  # one line of metrics.jsonl
+        }
+    )
+    config.evaluation = ConfigDict(
+        {
+            "split": "validation",  # TFDS split
+            "every": "4 epochs",  # and always at the end
+            "short_side": 256,  # pixels: resize to this, then cut the centre (section 7)
+        }
+    )
+    config.checkpoints = ConfigDict(
+        {
+            "every": "1 epochs",  # and always at the end
+            "keep_last": 3,  # newest ones
+            "keep_best": 1,  # of highest top-1, among those that were evaluated
+        }
+    )
+    config.lock()
+    if arguments.runlocal:
+        config.data.update(source="fake", fake_examples=16, batch_size=4)
+        config.training.update(total="8 steps", log_every="2 steps")
+        config.evaluation.every = "8 steps"
+        config.checkpoints.every = "4 steps"
+    return config

@@ -1,0 +1,1 @@
+"""Checkpoints: written by Orbax, sealed, verified, and complete with what explains them."""

@@ -1,0 +1,47 @@
+"""What a checkpoint says of itself: enough to evaluate, predict and export without anything else."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+import inception_jax
+from inception_jax import configuration
+from inception_jax.data.sources import Source
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe_run(config: ConfigDict, source: Source) -> dict[str, Any]:
+    """JSON: the resolved config, label names, data fingerprint, versions and git commit."""
+    return {
+        "format": 1,
+        "config": configuration.to_dict(config),
+        "class_names": list(source.class_names),
+        "data_fingerprint": source.fingerprint,
+        "versions": {
+            "inception_jax": inception_jax.__version__,
+            "python": platform.python_version(),
+            **{library: importlib.metadata.version(library) for library in _LIBRARIES},
+        },
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, with + if there are uncommitted changes; None outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        dirty = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

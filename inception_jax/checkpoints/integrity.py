@@ -1,0 +1,89 @@
+"""Finding damage. Orbax restores flipped bits without a word, so a checkpoint carries two proofs.
+
+The seal, a file with the SHA-256 of every other file, is written before Orbax gives the directory
+its final name: a directory with a number for a name and no seal is not a checkpoint. And each array
+has a checksum of its values, taken before writing and compared after reading.
+"""
+
+import hashlib
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+SEAL = "seal.json"
+# Orbax touches two files of its own after the seal: it adds a text file that nobody reads, and
+# enters the time of the commit in its metadata. All else in the metadata is sealed.
+_WRITTEN_LAST = "commit_success.txt"
+_METADATA, _COMMIT_TIME = "_CHECKPOINT_METADATA", "commit_timestamp_nsecs"
+
+
+class DamagedCheckpointError(Exception):
+    """What is wrong with a checkpoint directory, naming the file or array."""
+
+
+def seal(directory: Path) -> None:
+    """Records the content of every file below `directory`."""
+    digests = {
+        str(path.relative_to(directory)): _digest(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+    (directory / SEAL).write_text(json.dumps(digests, indent=0))
+
+
+def verify_seal(directory: Path) -> None:
+    """Raises DamagedCheckpointError unless every sealed file is there, unchanged, and no other."""
+    if not (directory / SEAL).is_file():
+        raise DamagedCheckpointError(f"{SEAL} is missing")
+    try:
+        digests = dict(json.loads((directory / SEAL).read_text()))
+    except ValueError:
+        raise DamagedCheckpointError(f"{SEAL} is not readable") from None
+    for name, digest in digests.items():
+        if not (directory / name).is_file():
+            raise DamagedCheckpointError(f"file {name} is missing")
+        if _digest(directory / name) != digest:
+            raise DamagedCheckpointError(f"file {name} has changed since it was written")
+    found = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    if unknown := found - digests.keys() - {SEAL, _WRITTEN_LAST}:
+        raise DamagedCheckpointError(f"file {min(unknown)} does not belong to it")
+
+
+def array_checksums(tree: Any) -> dict[str, str]:
+    """{"params/inception_3a/1x1/kernel": CRC-32 of its shape, type and values, as hex}."""
+    return {
+        "/".join(str(key.key) for key in path): _checksum(np.asarray(leaf))
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def verify_arrays(tree: Any, checksums: dict[str, str]) -> None:
+    """Raises DamagedCheckpointError naming the first array whose checksum differs."""
+    for name, checksum in array_checksums(tree).items():
+        if checksums.get(name) != checksum:
+            raise DamagedCheckpointError(f"array {name} does not match its checksum")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        if path.name == _METADATA:
+            return hashlib.sha256(_without_commit_time(file.read())).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _without_commit_time(metadata: bytes) -> bytes:
+    try:
+        content = json.loads(metadata)
+        content.pop(_COMMIT_TIME, None)
+    except (ValueError, AttributeError):
+        return metadata
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _checksum(array: np.ndarray) -> str:
+    kind = zlib.crc32(f"{array.dtype}{array.shape}".encode())
+    return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), kind):08x}"

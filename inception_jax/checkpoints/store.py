@@ -1,0 +1,213 @@
+"""Saving, finding and restoring checkpoints. The only module that knows Orbax.
+
+A checkpoint is a directory WORKDIR/checkpoints/STEP with the items `state` (nested dictionaries of
+arrays) and `description` (JSON: what the state is, see `describe.py`).
+"""
+
+import dataclasses
+import functools
+import logging
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from inception_jax.checkpoints import integrity
+from inception_jax.checkpoints.integrity import DamagedCheckpointError
+from inception_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Tree = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A verified checkpoint: nested dictionaries of arrays, and what it says of itself."""
+
+    tree: Tree
+    description: dict[str, Any]
+
+
+class CheckpointWriter:
+    """Writes in the background; keeps the newest `keep_last` and the `keep_best` of highest top-1.
+
+    Close it (or use it in a `with`) to be sure that the last one is complete.
+    """
+
+    def __init__(self, directory: Path, *, keep_last: int, keep_best: int):
+        self._directory = directory.absolute()
+        self._saving: int | None = None
+        policies = checkpoint_managers
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                cleanup_tmp_directories=True,
+                best_fn=_ranking,
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(keep_last),
+                        policies.BestN(
+                            get_metric_fn=_ranking,
+                            n=keep_best,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+            ),
+        )
+
+    def save(self, step: int, tree: Tree, description: dict, top1: float | None = None) -> None:
+        """Copies the state to the host and returns; writing goes on behind.
+
+        Args:
+          step: finished updates; names the checkpoint.
+          tree: nested dictionaries of arrays.
+          description: JSON; the arrays' checksums are added to it.
+          top1: accuracy in an evaluation of this very state, if there was one.
+        """
+        self._manager.wait_until_finished()  # one save at a time: the seal belongs to one step
+        self._saving = step
+        # Own copies: the next training step reuses the memory behind the state.
+        host = jax.tree.map(functools.partial(np.array, copy=True), tree)
+        description = description | {"step": step, "arrays": integrity.array_checksums(host)}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(host), description=ocp.args.JsonSave(description)
+            ),
+            metrics=None if top1 is None else {"top1": top1},
+            force=True,
+        )
+
+    def _seal(self) -> None:
+        """Called by Orbax when all files are written and the directory has no final name yet."""
+        if jax.process_index() == 0:
+            (unfinished,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+            integrity.seal(unfinished)
+
+    def wait(self) -> None:
+        """Blocks until the last save is complete; raises what went wrong with it."""
+        self._manager.wait_until_finished()
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+
+def _ranking(metrics: dict[str, float]) -> float:
+    """A non-finite metric must never look like the best one."""
+    return metrics["top1"] if math.isfinite(metrics["top1"]) else -math.inf
+
+
+def steps(directory: Path) -> list[int]:
+    """The numbers in `directory` that look like checkpoints, ascending; damaged ones included."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+
+
+def read_description(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, after verifying that nothing in it has changed.
+
+    Raises:
+      UserError: `checkpoint` is no checkpoint directory.
+      DamagedCheckpointError: a file is missing or changed.
+    """
+    if not checkpoint.is_dir():
+        raise UserError(f"no checkpoint directory {str(checkpoint)!r}")
+    integrity.verify_seal(checkpoint)
+    item = checkpoint.absolute() / "description"
+    return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(item)
+
+
+def restore(checkpoint: Path, target: Tree, sharding: jax.sharding.Sharding) -> Restored:
+    """Reads the arrays that `target` names and verifies them.
+
+    Args:
+      checkpoint: the directory.
+      target: nested dictionaries of shapes and dtypes; a part of what was saved will do.
+      sharding: how the arrays are to lie on the devices.
+
+    Raises:
+      UserError: it holds other arrays than `target`.
+      DamagedCheckpointError: a file or an array is missing or changed.
+    """
+    description = read_description(checkpoint)
+    checksums = description["arrays"]
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target
+    )
+    wanted = {"/".join(str(key.key) for key in path) for path, _ in _leaves(abstract)}
+    if missing := wanted - checksums.keys():
+        raise UserError(f"{checkpoint} has no array {min(missing)}: it was made by another model")
+    arguments = ocp.args.PyTreeRestore(
+        item=abstract,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+        partial_restore=True,
+    )
+    checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    tree = checkpointer.restore(checkpoint.absolute() / "state", args=arguments)
+    for path, leaf in _leaves(tree):
+        expected = functools.reduce(lambda node, key: node[key.key], path, target)
+        if leaf.shape != expected.shape:
+            name = "/".join(str(key.key) for key in path)
+            raise UserError(
+                f"{checkpoint}: array {name} is {leaf.shape}, the model's is {expected.shape}"
+            )
+    integrity.verify_arrays(tree, checksums)
+    return Restored(tree, description)
+
+
+def _leaves(tree: Tree) -> list[tuple[Any, Any]]:
+    return jax.tree.leaves_with_path(tree)
+
+
+def newest_good(directory: Path) -> Path | None:
+    """The newest undamaged checkpoint in `directory`; passed-over ones are named in the log."""
+    for step in reversed(steps(directory)):
+        try:
+            integrity.verify_seal(directory / str(step))
+            return directory / str(step)
+        except DamagedCheckpointError as error:
+            log.warning(f"checkpoint {step} is damaged ({error}); falling back to an older one")
+    return None
+
+
+def restore_newest(
+    directory: Path, target: Tree, sharding: jax.sharding.Sharding, set_aside: Path
+) -> Restored | None:
+    """Restores the newest good checkpoint; moves damaged ones to `set_aside`, losing nothing.
+
+    Returns None if there is no good checkpoint.
+    """
+    found = steps(directory)
+    for step in reversed(found):
+        checkpoint = directory / str(step)
+        try:
+            restored = restore(checkpoint, target, sharding)
+            log.info(f"resuming from {checkpoint}")
+            return restored
+        except (DamagedCheckpointError, NotADirectoryError) as error:
+            moved = _move_aside(checkpoint, set_aside)
+            log.warning(f"checkpoint {step} is damaged ({error}); moved it to {moved}")
+    if found:
+        log.warning("no checkpoint is undamaged: starting from step 0")
+    return None
+
+
+def _move_aside(checkpoint: Path, set_aside: Path) -> Path:
+    set_aside.mkdir(parents=True, exist_ok=True)
+    target, number = set_aside / checkpoint.name, 1
+    while target.exists():
+        number += 1
+        target = set_aside / f"{checkpoint.name}-{number}"
+    return Path(shutil.move(checkpoint, target))

@@ -1,0 +1,77 @@
+"""What every command shares: its flags, its log, and errors as one line and an exit code.
+
+Exit codes: 0 done, 1 error, 2 wrong usage or config (42, preempted, is reserved: start me again).
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from inception_jax.errors import UsageError, UserError
+from inception_jax.reporting import console
+
+log = logging.getLogger("inception_jax")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors of one line and no guessing of abbreviated flags."""
+
+    def __init__(self, description: str | None):
+        super().__init__(
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def add_config(self, help: str = "config file, as configs/x.py[:name=value,...]") -> None:
+        self.add_argument("--config", required=True, metavar="FILE", help=help)
+        self.epilog = "Any field of the config can be set: --config.data.batch_size=64"
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def run(main: Callable[[argparse.Namespace, list[str]], None], parser: Parser) -> NoReturn:
+    """Parses the command line, runs `main(flags, config_overrides)` and exits.
+
+    Overrides are the arguments that start with --config. ; any other unknown one is an error.
+    """
+    sys.exit(_run(main, parser, sys.argv[1:]))
+
+
+def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> int:
+    console.attach(log)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS narrate every step
+    debug = "--debug" in argv
+    try:
+        flags, overrides = parser.parse_known_args(_join_values(argv))
+        for argument in overrides:
+            if not argument.startswith(("--config.", "--noconfig.")):
+                parser.error(f"unknown argument {argument!r}")
+        main(flags, overrides)
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        return 1
+    except Exception as error:
+        log.log(logging.ERROR if debug else logging.DEBUG, "traceback", exc_info=True)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        message = " ".join(str(error).split())
+        hint = "" if isinstance(error, UserError) or debug else " (--debug shows the traceback)"
+        log.error(f"error: {kind}{message}{hint}")
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def _join_values(argv: Sequence[str]) -> list[str]:
+    """`--config.seed 1` becomes `--config.seed=1`, so that the value stays with its field."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1].startswith("--config.") and "=" not in joined[-1]:
+            if not argument.startswith("--"):
+                joined[-1] += f"={argument}"
+                continue
+        joined.append(argument)
+    return joined

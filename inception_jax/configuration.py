@@ -1,0 +1,151 @@
+"""Configs: read from a file with overrides, checked, written as JSON and compared.
+
+A config is a locked `ml_collections.ConfigDict`; `configs/googlenet.py` documents every field.
+"""
+
+import ast
+import difflib
+import json
+import os
+import re
+import runpy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from inception_jax.errors import UsageError
+
+# Where data lies and how fast it is read do not change a run: they may differ when it goes on.
+PLACEMENT_FIELDS = ("data.data_dir", "data.threads")
+
+
+def parse_arguments(argument: str | None, **defaults: Any) -> ConfigDict:
+    """Parses the text after the colon of `configs/x.py:batch_size=256,runlocal`.
+
+    Args:
+      argument: comma-separated `name=value`; a bare `name` means True. None or "" for none.
+      **defaults: the arguments that the config has; their types are those of the values.
+
+    Raises:
+      UsageError: an unknown name, or a value of another type.
+    """
+    values = dict(defaults)
+    for part in filter(None, (argument or "").split(",")):
+        name, _, text = part.partition("=")
+        if name not in defaults:
+            raise UsageError(_unknown(f"config argument {name!r}", name, defaults))
+        values[name] = _typed(name, text or "True", type(defaults[name]))
+    return ConfigDict(values)
+
+
+def _typed(name: str, text: str, expected: type) -> Any:
+    if expected is str:
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if expected is float and type(value) is int:
+        value = float(value)
+    if type(value) is not expected:
+        raise UsageError(f"config argument {name}={text}: expected {expected.__name__}")
+    return value
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Loads `path[:arguments]` and applies overrides like `--config.optimizer.momentum=0.8`.
+
+    Raises:
+      UsageError: no such file, an error in it, an unknown field, a value of the wrong type.
+    """
+    file, _, argument = path.partition(":")
+    if not os.path.isfile(file):
+        raise UsageError(f"no config file {file!r} (looked from {os.getcwd()})")
+    try:
+        config = runpy.run_path(file)["get_config"](argument)
+    except UsageError:
+        raise
+    except Exception as error:  # a config is code: whatever it raises is said in one line
+        raise UsageError(f"{file}: {type(error).__name__}: {_one_line(error)}") from error
+    return override(config, overrides)
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Applies overrides like `--config.data.data_dir=/data`; returns the config, locked.
+
+    Raises:
+      UsageError: an unknown field (with the nearest name), a value of the wrong type.
+    """
+    known = flatten(config.to_dict())
+    for argument in overrides:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        if match and match[1] not in known:
+            raise UsageError(_unknown(f"config field {match[1]!r}", match[1], known))
+    values = flags.FlagValues()
+    argv = ["", *overrides]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    try:
+        rest = values(argv)[1:]
+        config = values.config.lock()
+    except flags.Error as error:
+        raise UsageError(_one_line(error)) from error
+    if rest:
+        raise UsageError(f"unexpected argument {rest[0]!r}")
+    return config
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Compares whole dotted names and their last parts: `momentun` is near optimizer.momentum."""
+    last = {field.rpartition(".")[2]: field for field in known}
+    near = difflib.get_close_matches(name, list(known), n=1) or [
+        last[field] for field in difflib.get_close_matches(name.rpartition(".")[2], list(last), n=1)
+    ]
+    return f"unknown {what}; " + (
+        f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    )
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """Plain JSON types: tuples become lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """The inverse of `to_dict`; lists become tuples again, so that overrides keep their types."""
+    return ConfigDict(_tuples(values)).lock()
+
+
+def _tuples(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _tuples(item) for key, item in value.items()}
+        case list():
+            return tuple(_tuples(item) for item in value)
+    return value
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"data": {"batch_size": 32}} -> {"data.batch_size": 32}."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Fields that make another run of it, as {"data.batch_size": (old, new)}."""
+    old, new = flatten(old), flatten(new)
+    return {
+        field: (old.get(field), new.get(field))
+        for field in sorted(old.keys() | new.keys())
+        if old.get(field) != new.get(field) and field not in PLACEMENT_FIELDS
+    }

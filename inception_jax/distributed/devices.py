@@ -1,0 +1,51 @@
+"""The one place that decides about devices: the mesh, and how arrays lie on it.
+
+One axis, `data`: a batch is split over all devices of all processes, everything else is replicated.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from inception_jax.errors import UsageError
+
+
+def make_mesh() -> Mesh:
+    """All devices in one row. Auto axes: the compiler places what is between input and output."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_batch(mesh: Mesh) -> NamedSharding:
+    """Each device holds its part of the first dimension."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises UsageError unless the devices divide a global batch evenly."""
+    if batch_size <= 0 or batch_size % mesh.size:
+        raise UsageError(
+            f"data.batch_size {batch_size} cannot be split evenly over {mesh.size} devices: "
+            f"use a multiple of {mesh.size}"
+        )
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Makes global arrays of this process's part of a batch; returns before the copy is done."""
+    sharding = split_batch(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts a tree of host arrays, the same in every process, on all devices."""
+    return jax.device_put(tree, replicated(mesh))

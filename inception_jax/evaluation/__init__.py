@@ -1,0 +1,1 @@
+"""Evaluation: every example exactly once, whatever the batch, device and process count."""

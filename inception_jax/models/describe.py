@@ -1,0 +1,105 @@
+"""What a network costs: parameters and multiply-adds, read off the computation itself."""
+
+import dataclasses
+import functools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+
+from inception_jax.models.googlenet import AUXILIARY_HEADS, GoogLeNetConfig
+from inception_jax.models.network import build
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One row: its output shape without the batch, its parameters, multiply-adds for one image."""
+
+    name: str
+    output: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """Costs at inference for one image; `training_parameters` includes the auxiliary heads.
+
+    Multiply-adds are those of convolutions and linear layers, as the paper counts them.
+    """
+
+    parameters: int
+    training_parameters: int
+    multiply_adds: int
+    convolutions: int
+    layers: tuple[Layer, ...]
+
+
+def describe(config: GoogLeNetConfig) -> Description:
+    """Describes the network of `config`, without allocating it."""
+    network = build(config)
+    images = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    forward = functools.partial(network.apply, train=False)
+    jaxpr = jax.make_jaxpr(forward)(network.params, network.batch_stats, images)
+    names = [row.name for row in config.rows()]
+    names += ["loss3/pool" if config.head == "average_pool" else "loss3/fc", "loss3/classifier"]
+    shapes: dict[str, tuple[int, ...]] = {}
+    multiply_adds: Counter[str] = Counter()
+    convolutions = 0
+    for scope, equation in _equations(jaxpr.jaxpr, ""):
+        name = next((n for n in names if f"{scope}/".startswith(f"{n}/")), None)
+        if name is None:
+            continue
+        shapes[name] = equation.outvars[0].aval.shape[1:]
+        multiply_adds[name] += _multiply_adds(equation)
+        convolutions += equation.primitive.name == "conv_general_dilated"
+
+    sizes = {
+        "/".join(str(key.key) for key in path): math.prod(leaf.shape)
+        for path, leaf in jax.tree.leaves_with_path(network.params)
+    }
+    training_parameters = sum(sizes.values())
+    auxiliary = sum(_size_under(sizes, head) for head in AUXILIARY_HEADS.values())
+    return Description(
+        parameters=training_parameters - auxiliary,
+        training_parameters=training_parameters,
+        multiply_adds=multiply_adds.total(),
+        convolutions=convolutions,
+        layers=tuple(
+            Layer(name, shapes[name], _size_under(sizes, name), multiply_adds[name])
+            for name in names
+        ),
+    )
+
+
+def _size_under(sizes: dict[str, int], name: str) -> int:
+    return sum(size for path, size in sizes.items() if path.startswith(f"{name}/"))
+
+
+def _equations(jaxpr: Any, scope: str) -> Iterator[tuple[str, Any]]:
+    """All equations with their full scope; calls (relu, reductions) are entered, then given too."""
+    for equation in jaxpr.eqns:
+        inner = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
+        for parameter in equation.params.values():
+            if isinstance(parameter, jax.extend.core.ClosedJaxpr):
+                yield from _equations(parameter.jaxpr, inner)
+        yield inner, equation
+
+
+def _multiply_adds(equation: Any) -> int:
+    """Of a convolution or a matrix product: outputs x the length of the sum behind each."""
+    outputs = math.prod(equation.outvars[0].aval.shape)
+    match equation.primitive.name:
+        case "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            spec = equation.params["dimension_numbers"].rhs_spec
+            return outputs * math.prod(kernel) // kernel[spec[0]]
+        case "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            return outputs * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        case _:
+            return 0

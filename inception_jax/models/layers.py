@@ -1,0 +1,138 @@
+"""The layers that every Inception network is made of.
+
+All layers take `(x, *, train)` with `x` of shape [batch, height, width, channels], so that a network
+is a table of rows. Geometry and constants are those of Caffe's bvlc_googlenet where the paper leaves
+them open (see the README's table of departures).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+LRN_SIZE = 5  # channels; bvlc_googlenet/train_val.prototxt, the paper gives no constants
+LRN_ALPHA = 1e-4  # divided by the size, as Caffe does
+LRN_K = 1.0
+
+BATCH_NORM_EPSILON = 1e-3  # TF-slim and torchvision GoogLeNet
+BATCH_NORM_MOMENTUM = 0.9  # running statistics follow the last ~10 batches; short runs need that
+
+
+class ConvUnit(nnx.Conv):
+    """Convolution, batch normalisation if asked for, ReLU ("All the convolutions ... use ReLU").
+
+    Zero padding of (kernel - 1) / 2 on every side: for conv1 that is Caffe's 3, where "SAME" would pad
+    (2, 3). With batch normalisation the convolution has no bias, since the normalisation has one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        batch_norm: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size=(kernel, kernel),
+            strides=(stride, stride),
+            padding=[((kernel - 1) // 2, (kernel - 1) // 2)] * 2,
+            use_bias=not batch_norm,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.norm = (
+            nnx.BatchNorm(
+                out_channels,
+                momentum=BATCH_NORM_MOMENTUM,
+                epsilon=BATCH_NORM_EPSILON,
+                dtype=dtype,
+                rngs=rngs,
+            )
+            if batch_norm
+            else None
+        )
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = super().__call__(x)
+        if self.norm is not None:
+            x = self.norm(x, use_running_average=not train)
+        return jax.nn.relu(x)
+
+
+class LocalResponseNorm(nnx.Module):
+    """Krizhevsky's normalisation across channels: x / (k + alpha / size * sum of squares)^0.75."""
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        channels, half = x.shape[-1], LRN_SIZE // 2
+        squares = jnp.pad(jnp.square(x.astype(jnp.float32)), [(0, 0)] * 3 + [(half, half)])
+        total = sum(
+            jax.lax.slice_in_dim(squares, shift, shift + channels, axis=-1)
+            for shift in range(LRN_SIZE)
+        )
+        root = jax.lax.rsqrt(LRN_K + LRN_ALPHA / LRN_SIZE * total)
+        # base^-0.75 as base^-0.5 * sqrt(base^-0.5): a general power is many times slower.
+        return (x * (root * jnp.sqrt(root))).astype(x.dtype)
+
+
+class MaxPool(nnx.Module):
+    """3x3 max pool. Stride 2 covers the last column ("ceil"); stride 1 keeps the size ("same").
+
+    The gradient goes to the first maximum of a window in row-major order, as XLA's and torch's does.
+    """
+
+    def __init__(self, stride: int):
+        self.stride = stride
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        if self.stride == 1:
+            padding = [(1, 1), (1, 1)]
+        else:
+            padding = [(0, max(3 - size, (size - 3) % self.stride)) for size in x.shape[1:3]]
+        strides = (self.stride, self.stride)
+
+        def native(x: jax.Array) -> jax.Array:
+            return nnx.max_pool(x, (3, 3), strides, padding)
+
+        def separable(x: jax.Array) -> jax.Array:
+            for axis in (2, 1):  # columns first: row-major order among equals
+                x = _max_pool_along(x, axis, self.stride, padding[axis - 1])
+            return x
+
+        # XLA's gradient of a native pool (select_and_scatter) is half of a training step on a CPU.
+        return jax.lax.platform_dependent(x, cpu=separable, default=native)
+
+
+def _max_pool_along(x: jax.Array, axis: int, stride: int, padding: tuple[int, int]) -> jax.Array:
+    """Max over 3 neighbours along one axis, as comparisons whose gradient is a selection."""
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = padding
+    x = jnp.pad(x, widths, constant_values=-jnp.inf)
+    last = (x.shape[axis] - 3) // stride * stride
+    maximum, *others = (
+        jax.lax.slice_in_dim(x, shift, shift + last + 1, stride, axis) for shift in range(3)
+    )
+    for other in others:
+        maximum = jnp.where((other > maximum) | jnp.isnan(other), other, maximum)
+    return maximum
+
+
+class AveragePool(nnx.Module):
+    """Average over windows that lie inside the input ("valid")."""
+
+    def __init__(self, window: int, stride: int):
+        self.window, self.stride = window, stride
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return nnx.avg_pool(x, (self.window, self.window), (self.stride, self.stride), "VALID")
+
+
+class GlobalAveragePool(nnx.Module):
+    """Mean over height and width, kept as 1x1: the paper's 7x7/1 average pool at any image size."""
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return jnp.mean(x, axis=(1, 2), keepdims=True)

@@ -1,0 +1,1 @@
+"""Training: state, step, optimiser, schedule, and the loop that drives them."""

@@ -1,0 +1,258 @@
+"""The training loop: data in, steps, metrics, evaluations, checkpoints."""
+
+import collections
+import dataclasses
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from inception_jax.checkpoints import store
+from inception_jax.checkpoints.describe import describe_run
+from inception_jax.data import order
+from inception_jax.data.pipeline import training_batches
+from inception_jax.data.sources import Source, open_source
+from inception_jax.distributed import devices
+from inception_jax.errors import UsageError, UserError
+from inception_jax.evaluation.protocol import make_evaluate
+from inception_jax.models.network import build, network_config
+from inception_jax.reporting import progress
+from inception_jax.reporting.metrics_log import MetricsLog
+from inception_jax.training import durations, workdir
+from inception_jax.training.optimizer import make_optimizer
+from inception_jax.training.schedule import make_schedule
+from inception_jax.training.state import TrainState, from_tree, initial_state, to_tree
+from inception_jax.training.steps import make_train_step
+
+log = logging.getLogger(__name__)
+
+# Steps in flight: enough to keep the devices busy while Python reads older metrics.
+DISPATCHED_AHEAD = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The config's durations, in steps."""
+
+    total: int
+    warmup: int
+    decay_every: int
+    average_start: int
+    log_every: int
+    evaluate_every: int
+    checkpoint_every: int
+
+
+def make_plan(config: ConfigDict, examples: int) -> Plan:
+    """Reads the durations; `examples` is the number of training examples.
+
+    Raises:
+      UsageError: one of them is none.
+    """
+    unit = {"batch_size": config.data.batch_size, "examples": examples}
+
+    def once(field: str) -> int:
+        section, name = field.split(".")
+        return durations.to_steps(field, config[section][name], **unit)
+
+    def every(field: str) -> int:
+        section, name = field.split(".")
+        return durations.interval(field, config[section][name], **unit)
+
+    return Plan(
+        total=every("training.total"),
+        warmup=once("schedule.warmup"),
+        decay_every=every("schedule.decay_every"),
+        average_start=once("training.average_start"),
+        log_every=every("training.log_every"),
+        evaluate_every=every("evaluation.every"),
+        checkpoint_every=every("checkpoints.every"),
+    )
+
+
+def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
+    """Trains to the end, from the newest good checkpoint in `folder` if there is one.
+
+    Returns:
+      The last evaluation: `step`, `top1`, `top5`, `loss`, `examples`.
+
+    Raises:
+      UsageError: the config is wrong, or `folder` belongs to another one.
+      UserError: data is missing, or the loss is not finite.
+    """
+    mesh = devices.make_mesh()
+    devices.check_batch_size(config.data.batch_size, mesh)
+    network = build(network_config(config))
+    source = open_source(config.data, config.data.train_split, network.config.num_classes)
+    test = open_source(config.data, config.evaluation.split, network.config.num_classes)
+    plan = make_plan(config, len(source))
+    learning_rate = make_schedule(
+        config.schedule,
+        total_steps=plan.total,
+        warmup_steps=plan.warmup,
+        decay_every_steps=plan.decay_every,
+    )
+    optimizer = make_optimizer(config.optimizer, learning_rate)
+    train_step = make_train_step(
+        network, optimizer, learning_rate, config, mesh, average_start=plan.average_start
+    )
+    evaluate = make_evaluate(network, config, test, mesh)
+    description = describe_run(config, source)
+
+    workdir.claim(folder, config)
+    averaging = config.training.average_decay > 0
+    state = initial_state(network, optimizer, config.seed, averaging=averaging)
+    state = _resume(state, folder, source, mesh)
+    start = int(state.step)
+
+    with (
+        MetricsLog(folder, resume_step=start) as metrics_log,
+        store.CheckpointWriter(
+            workdir.checkpoints_in(folder),
+            keep_last=config.checkpoints.keep_last,
+            keep_best=config.checkpoints.keep_best,
+        ) as checkpoints,
+        training_batches(source, config.data, config.seed, start, plan.total, mesh) as batches,
+        progress.show("step", plan.total, start) as show,
+    ):
+        watch = _Watch(config.data.batch_size, plan.total, start)
+        pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+
+        def finish_oldest() -> None:
+            step, metrics = pending.popleft()
+            values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+            _check_finite(step, values, config, len(source))
+            if step % plan.log_every and step != plan.total:
+                return
+            rates = watch.read(step)
+            epoch = step * config.data.batch_size / len(source)
+            metrics_log.write(step, {"epoch": epoch, **values, **rates})
+            show(
+                step,
+                f"loss {values['loss']:.4f}, {rates['images_per_second']:.0f} images/s, "
+                f"{rates['input_wait']:.0%} waiting for input",
+                watch.seconds_left(step),
+            )
+
+        evaluation: dict[str, Any] = {}
+        for step in range(start + 1, plan.total + 1):
+            with watch.waiting():
+                batch = next(batches)
+            state, metrics = train_step(state, batch)
+            pending.append((step, metrics))
+            if len(pending) > DISPATCHED_AHEAD:
+                finish_oldest()
+            last = step == plan.total
+            evaluating = last or step % plan.evaluate_every == 0
+            saving = last or step % plan.checkpoint_every == 0
+            if not (evaluating or saving):
+                continue
+            while pending:  # nothing is saved before its loss is known to be finite
+                finish_oldest()
+            with watch.paused():
+                if evaluating:
+                    evaluation = evaluate(*inference_weights(state))
+                    metrics_log.write(step, evaluation, split=config.evaluation.split)
+                    log.info(
+                        f"step {step}: {config.evaluation.split} top-1 {evaluation['top1']:.4f}, "
+                        f"top-5 {evaluation['top5']:.4f}, loss {evaluation['loss']:.4f} "
+                        f"({evaluation['examples']} examples)"
+                    )
+                if saving:
+                    top1 = evaluation["top1"] if evaluating else None
+                    checkpoints.save(step, to_tree(state), description, top1)
+    if start == plan.total:
+        log.info(f"already trained for {plan.total} steps")
+        evaluation = evaluate(*inference_weights(state))
+    return {"step": plan.total, **evaluation}
+
+
+def inference_weights(state: TrainState) -> tuple[Any, Any]:
+    """Parameters and batch statistics to test with: the averaged ones where there are any."""
+    if state.average:
+        return state.average["params"], state.average["batch_stats"]
+    return state.params, state.batch_stats
+
+
+def _resume(state: TrainState, folder: Path, source: Source, mesh: Any) -> TrainState:
+    restored = store.restore_newest(
+        workdir.checkpoints_in(folder),
+        to_tree(state),
+        devices.replicated(mesh),
+        workdir.damaged_checkpoints_in(folder),
+    )
+    if restored is None:
+        return devices.replicate(state, mesh)
+    if restored.description["data_fingerprint"] != source.fingerprint:
+        raise UsageError(
+            f"the training data is not what {folder} was trained on (its fingerprint differs): "
+            "use the same data, or another --workdir"
+        )
+    return from_tree(state, restored.tree)
+
+
+def _check_finite(step: int, values: dict[str, float], config: ConfigDict, examples: int) -> None:
+    """Raises UserError if a loss, gradient or parameter is not finite after update `step`."""
+    for name in ("loss", "gradient_norm", "parameter_norm"):
+        if not math.isfinite(values[name]):
+            batch_size = config.data.batch_size
+            _, indices = order.batch_order(config.seed, step - 1, batch_size, examples)
+            raise UserError(
+                f"{name} is {values[name]} at step {step}, on the training examples "
+                f"{indices.tolist()}; no checkpoint has this step. Lower schedule.learning_rate, "
+                "warm it up or set optimizer.gradient_clip, in a new --workdir"
+            )
+
+
+class _Watch:
+    """Times between log steps: images a second, and the share spent waiting for input."""
+
+    def __init__(self, batch_size: int, total: int, step: int):
+        self._batch_size, self._total = batch_size, total
+        self._step = step
+        self._since, self._waited = time.perf_counter(), 0.0
+        self._seconds_a_step = 0.0
+
+    def waiting(self) -> "_Span":
+        """A block that waits for input."""
+        return _Span(self, shift=False)
+
+    def paused(self) -> "_Span":
+        """A block that does not count at all: evaluation and saving."""
+        return _Span(self, shift=True)
+
+    def read(self, step: int) -> dict[str, float]:
+        """Rates since the last reading."""
+        now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
+        steps = step - self._step
+        self._seconds_a_step = seconds / steps
+        rates = {
+            "images_per_second": steps * self._batch_size / seconds,
+            "input_wait": min(1.0, self._waited / seconds),
+        }
+        self._step, self._since, self._waited = step, now, 0.0
+        return rates
+
+    def seconds_left(self, step: int) -> float:
+        """An estimate from the last reading's pace; evaluations not included."""
+        return (self._total - step) * self._seconds_a_step
+
+
+class _Span:
+    def __init__(self, watch: _Watch, *, shift: bool):
+        self._watch, self._shift = watch, shift
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        seconds = time.perf_counter() - self._start
+        if self._shift:
+            self._watch._since += seconds
+        else:
+            self._watch._waited += seconds

@@ -1,0 +1,45 @@
+"""The learning rate as a function of the step."""
+
+import optax
+from ml_collections import ConfigDict
+
+from inception_jax.errors import UsageError
+
+SCHEDULES = ("staircase", "cosine", "polynomial")
+
+
+def make_schedule(
+    schedule: ConfigDict, *, total_steps: int, warmup_steps: int, decay_every_steps: int
+) -> optax.Schedule:
+    """Builds `config.schedule`; durations are given in steps.
+
+    staircase: `decay_rate` at every `decay_every` (the paper's 4 % every 8 epochs).
+    cosine, polynomial: from `learning_rate` after the warm-up to `final_learning_rate` at the end.
+    All of them rise linearly from 0 during the warm-up; the staircase counts from step 0 all the same.
+
+    Raises:
+      UsageError: an unknown name, or a warm-up that does not end before the run.
+    """
+    peak, final = schedule.learning_rate, schedule.final_learning_rate
+    if warmup_steps and warmup_steps >= total_steps:
+        raise UsageError(
+            f"schedule.warmup of {warmup_steps} steps does not end before training.total of "
+            f"{total_steps} steps"
+        )
+    decay_steps = max(1, total_steps - warmup_steps)
+    match schedule.name:
+        case "staircase":
+            staircase = optax.exponential_decay(
+                peak, decay_every_steps, schedule.decay_rate, staircase=True
+            )
+            after_warmup = lambda step: staircase(step + warmup_steps)  # noqa: E731
+        case "cosine":
+            after_warmup = optax.cosine_decay_schedule(peak, decay_steps, alpha=final / peak)
+        case "polynomial":
+            after_warmup = optax.polynomial_schedule(peak, final, schedule.power, decay_steps)
+        case name:
+            raise UsageError(f"schedule.name is {name!r}; it may be {' or '.join(SCHEDULES)}")
+    if not warmup_steps:
+        return after_warmup
+    rise = optax.linear_schedule(0.0, peak, warmup_steps)
+    return optax.join_schedules([rise, after_warmup], [warmup_steps])
