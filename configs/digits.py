@@ -29,7 +29,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.optimizer.nesterov = True
     config.schedule.update(name="cosine", learning_rate=0.1, warmup="1 epochs")
     config.training.update(
-        total="20 epochs", average_decay=0.99, average_start="10 epochs", log_every="20 steps"
+        total="15 epochs", average_decay=0.99, average_start="8 epochs", log_every="20 steps"
     )
     config.evaluation.update(split="test", every="5 epochs", short_side=16)
     config.checkpoints.every = "5 epochs"

@@ -26,9 +26,15 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
-    def add_config(self, help: str = "config file, as configs/x.py[:name=value,...]") -> None:
+    def add_config(self) -> None:
+        """Adds --config and the overrides of its fields."""
+        help = "config file, as configs/x.py[:name=value,...]"
         self.add_argument("--config", required=True, metavar="FILE", help=help)
-        self.epilog = "Any field of the config can be set: --config.data.batch_size=64"
+        self.allow_overrides("the config")
+
+    def allow_overrides(self, what: str) -> None:
+        """Says in the help that --config.a.b=value is taken."""
+        self.epilog = f"Any field of {what} can be set: --config.data.batch_size=64"
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see --help)")
@@ -49,7 +55,7 @@ def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> int:
     try:
         flags, overrides = parser.parse_known_args(_join_values(argv))
         for argument in overrides:
-            if not argument.startswith(("--config.", "--noconfig.")):
+            if not (parser.epilog and argument.startswith(("--config.", "--noconfig."))):
                 parser.error(f"unknown argument {argument!r}")
         main(flags, overrides)
     except KeyboardInterrupt:

@@ -132,7 +132,7 @@ def _tuples(value: Any) -> Any:
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"data": {"batch_size": 32}} -> {"data.batch_size": 32}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")

@@ -86,4 +86,4 @@ def _without_commit_time(metadata: bytes) -> bytes:
 
 def _checksum(array: np.ndarray) -> str:
     kind = zlib.crc32(f"{array.dtype}{array.shape}".encode())
-    return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), kind):08x}"
+    return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, kind):08x}"

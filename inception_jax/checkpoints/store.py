@@ -157,7 +157,7 @@ def restore(checkpoint: Path, target: Tree, sharding: jax.sharding.Sharding) -> 
     checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     tree = checkpointer.restore(checkpoint.absolute() / "state", args=arguments)
     for path, leaf in _leaves(tree):
-        expected = functools.reduce(lambda node, key: node[key.key], path, target)
+        expected: Any = functools.reduce(lambda node, key: node[key.key], path, target)
         if leaf.shape != expected.shape:
             name = "/".join(str(key.key) for key in path)
             raise UserError(

@@ -100,9 +100,7 @@ def evaluation_batches(
     part = _process_part(batch_size)
 
     def read(number: int) -> HostBatch:
-        return read_evaluation_batch(
-            source, data.image_size, short_side, batch_size, number, part
-        )
+        return read_evaluation_batch(source, data.image_size, short_side, batch_size, number, part)
 
     count = math.ceil(len(source) / batch_size)
     with _read_ahead(read, 0, count, data.threads, mesh) as batches:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: Sequence[int]) -> list[Example]: ...
+    def read(self, indices: Iterable[int]) -> list[Example]: ...
 
 
 def open_source(data: ConfigDict, split: str, num_classes: int) -> Source:
@@ -42,7 +42,7 @@ def open_source(data: ConfigDict, split: str, num_classes: int) -> Source:
       UserError: the data is not there, or not readable by index.
       UsageError: an unknown source or split; data with more classes than the model.
     """
-    sources = {"tfds": TfdsSource, "fake": FakeSource}
+    sources: dict[str, Callable[..., Source]] = {"tfds": TfdsSource, "fake": FakeSource}
     if data.source not in sources:
         raise UsageError(f"data.source is {data.source!r}; it may be {' or '.join(sources)}")
     source = sources[data.source](data, split, num_classes)
@@ -104,8 +104,9 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self._records)
 
-    def read(self, indices: Sequence[int]) -> list[Example]:
-        records = self._records.__getitems__([int(index) for index in indices])
+    def read(self, indices: Iterable[int]) -> list[Example]:
+        indices = [int(index) for index in indices]
+        records = self._records.__getitems__(indices)
         return [
             Example(decode(record["image"], f"{self._name}: example {index}"), int(record["label"]))
             for index, record in zip(indices, records, strict=True)
@@ -134,7 +135,7 @@ class FakeSource:
     def __len__(self) -> int:
         return len(self._indices)
 
-    def read(self, indices: Sequence[int]) -> list[Example]:
+    def read(self, indices: Iterable[int]) -> list[Example]:
         return [self._example(self._indices[index]) for index in indices]
 
     def _example(self, index: int) -> Example:

@@ -31,10 +31,10 @@ def make_logits(network: Network, data: ConfigDict, mesh: Mesh) -> Logits:
 
 def make_evaluate(
     network: Network, config: ConfigDict, source: Source, mesh: Mesh
-) -> Callable[..., dict[str, float]]:
+) -> Callable[..., dict[str, Any]]:
     """Returns `evaluate(params, batch_stats, progress=None)`, compiled once.
 
-    It gives `top1`, `top5` (accuracies in 0..1), `loss` (nats a example) and `examples`; each
+    It gives `top1`, `top5` (accuracies in 0..1), `loss` (nats an example) and `examples`; each
     example of `source` counts exactly once. `progress` is called with the examples done so far.
     """
     data = config.data
@@ -47,7 +47,7 @@ def make_evaluate(
 
     def evaluate(
         params: Any, batch_stats: Any, progress: Callable[[int], None] | None = None
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         totals = {"loss": 0.0, "top1": 0, "top5": 0, "examples": 0}
         with evaluation_batches(source, data, config.evaluation.short_side, mesh) as batches:
             ahead = None  # one batch computes while the sums of the one before are read

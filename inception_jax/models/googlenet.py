@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from inception_jax.errors import UsageError
-from inception_jax.models.initialization import INITIALIZATIONS
 from inception_jax.models.inception import Inception, InceptionRow
+from inception_jax.models.initialization import INITIALIZATIONS
 from inception_jax.models.layers import (
     AveragePool,
     ConvUnit,
@@ -201,13 +201,15 @@ class MainHead(nnx.Module):
         average = config.head == "average_pool"
         hidden = features.shape[-1] if average else config.scale(FULLY_CONNECTED_UNITS)
         flat = math.prod(features.shape[1:])
-        self.pool = GlobalAveragePool() if average else None
-        self.fc = None if average else nnx.Linear(flat, hidden, **dense)
+        if average:
+            self.pool = GlobalAveragePool()
+        else:
+            self.fc = nnx.Linear(flat, hidden, **dense)
         self.dropout = nnx.Dropout(config.dropout)
         self.classifier = nnx.Linear(hidden, config.num_classes, **dense)
 
     def __call__(self, x: jax.Array, *, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
-        if self.pool is not None:
+        if hasattr(self, "pool"):
             with jax.named_scope("pool"):
                 x = self.pool(x, train=train)
             x = _flatten(x)
@@ -305,4 +307,3 @@ def _lookup(root: nnx.Module, name: str) -> Any:
 def _flatten(x: jax.Array) -> jax.Array:
     """[batch, height, width, channels] -> [batch, features], in that order (Caffe's is C, H, W)."""
     return x.reshape(x.shape[0], -1)
-

@@ -24,7 +24,12 @@ class InceptionRow:
     def branches(self, module: str) -> tuple[tuple[tuple[str, int], ...], ...]:
         """The (layer name, filters) of each branch, in the order of concatenation; last, the pool's."""
         if module == "naive":  # figure 2a: no reductions, and the pool passes all its channels on
-            return (("1x1", self.conv_1x1),), (("3x3", self.conv_3x3),), (("5x5", self.conv_5x5),), ()
+            return (
+                (("1x1", self.conv_1x1),),
+                (("3x3", self.conv_3x3),),
+                (("5x5", self.conv_5x5),),
+                (),
+            )
         return (  # figure 2b
             (("1x1", self.conv_1x1),),
             (("3x3_reduce", self.conv_3x3_reduce), ("3x3", self.conv_3x3)),
@@ -39,7 +44,9 @@ class Inception(nnx.Module):
     Layers are attributes with Caffe's names (`inception_3a/3x3_reduce`), reached with getattr.
     """
 
-    def __init__(self, row: InceptionRow, in_channels: int, *, module: str, large_kernel: int, **unit):
+    def __init__(
+        self, row: InceptionRow, in_channels: int, *, module: str, large_kernel: int, **unit
+    ):
         """`unit` holds what every ConvUnit shares; `row` has its filters already scaled by width."""
         kernels = {"3x3": 3, "5x5": large_kernel}
         branches = row.branches(module)

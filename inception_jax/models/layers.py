@@ -1,8 +1,8 @@
 """The layers that every Inception network is made of.
 
-All layers take `(x, *, train)` with `x` of shape [batch, height, width, channels], so that a network
-is a table of rows. Geometry and constants are those of Caffe's bvlc_googlenet where the paper leaves
-them open (see the README's table of departures).
+All layers take `(x, *, train)` with `x` of shape [batch, height, width, channels], so that a
+network is a table of rows. Geometry and constants are those of Caffe's bvlc_googlenet where the
+paper leaves them open (see the README's table of departures).
 """
 
 import jax
@@ -20,8 +20,8 @@ BATCH_NORM_MOMENTUM = 0.9  # running statistics follow the last ~10 batches; sho
 class ConvUnit(nnx.Conv):
     """Convolution, batch normalisation if asked for, ReLU ("All the convolutions ... use ReLU").
 
-    Zero padding of (kernel - 1) / 2 on every side: for conv1 that is Caffe's 3, where "SAME" would pad
-    (2, 3). With batch normalisation the convolution has no bias, since the normalisation has one.
+    Zero padding of (kernel - 1) / 2 on every side: for conv1 that is Caffe's 3, where "SAME" would
+    pad (2, 3). With batch normalisation the convolution has no bias, since the normalisation has one.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ConvUnit(nnx.Conv):
             else None
         )
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:  # type: ignore[override]
         x = super().__call__(x)
         if self.norm is not None:
             x = self.norm(x, use_running_average=not train)
@@ -82,7 +82,7 @@ class LocalResponseNorm(nnx.Module):
 class MaxPool(nnx.Module):
     """3x3 max pool. Stride 2 covers the last column ("ceil"); stride 1 keeps the size ("same").
 
-    The gradient goes to the first maximum of a window in row-major order, as XLA's and torch's does.
+    The gradient goes to the first maximum of a window in row-major order, as in XLA and torch.
     """
 
     def __init__(self, stride: int):

@@ -64,5 +64,6 @@ def network_config(config: ConfigDict) -> GoogLeNetConfig:
 def build(config: GoogLeNetConfig) -> Network:
     """Builds the network without allocating it."""
     model = nnx.eval_shape(lambda: GoogLeNet(config, rngs=nnx.Rngs(0)))
-    graph, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    return Network(config, graph, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats))
+    graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, batch_stats = map(nnx.to_pure_dict, states)
+    return Network(config, graph, params, batch_stats)

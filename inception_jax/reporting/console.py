@@ -1,10 +1,11 @@
-"""The console: everything for a person's eyes goes to standard error, results to standard output."""
+"""The console: results go to standard output, everything said on the way to standard error."""
 
 import logging
 from pathlib import Path
 
 from rich.console import Console
 
+stdout = Console(highlight=False, markup=False)
 stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -44,7 +44,9 @@ def show(what: str, total: int, start: int = 0) -> Iterator[Update]:
         task = bar.add_task(what, total=total, completed=start, text="")
 
         def move(done: int, text: str = "", seconds_left: float | None = None) -> None:
-            bar.update(task, completed=done, **({"text": text} if text else {}))
+            bar.update(task, completed=done)
+            if text:
+                bar.update(task, text=text)
 
         yield move
 

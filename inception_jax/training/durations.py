@@ -23,9 +23,10 @@ def to_steps(field: str, text: str, *, batch_size: int, examples: int) -> int:
         raise UsageError(
             f"{field} is {text!r}; a duration reads '60 steps', '8 epochs' or '1000000 examples'"
         )
-    steps = float(match[1]) * {"step": 1, "epoch": examples / batch_size, "example": 1 / batch_size}[
-        match[2]
-    ]
+    steps = (
+        float(match[1])
+        * {"step": 1, "epoch": examples / batch_size, "example": 1 / batch_size}[match[2]]
+    )
     return math.ceil(round(steps, 6))  # 3 x (1 / 3) is one step, not two
 
 

@@ -15,7 +15,7 @@ def make_schedule(
 
     staircase: `decay_rate` at every `decay_every` (the paper's 4 % every 8 epochs).
     cosine, polynomial: from `learning_rate` after the warm-up to `final_learning_rate` at the end.
-    All of them rise linearly from 0 during the warm-up; the staircase counts from step 0 all the same.
+    All of them rise linearly from 0 during the warm-up; the staircase still counts from step 0.
 
     Raises:
       UsageError: an unknown name, or a warm-up that does not end before the run.

@@ -16,8 +16,8 @@ from inception_jax.models.network import Network
 class TrainState:
     """Dictionaries of arrays with readable names: params["inception_3a"]["3x3_reduce"]["kernel"].
 
-    `step` counts finished updates, int32 scalar. `average` is empty when averaging is off, otherwise
-    {"params", "batch_stats"} with the Polyak average of both.
+    `step` counts finished updates, int32 scalar. `average` is empty when averaging is off,
+    otherwise {"params", "batch_stats"} with the Polyak average of both.
     """
 
     step: Any

@@ -1,0 +1,111 @@
+"""What the tests share: strict JAX, the real commands in subprocesses, small data and runs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "oracles"))
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+class Command:
+    """Runs `python -m inception_jax.NAME ARGUMENTS` as a user does; warnings are errors."""
+
+    def __init__(self, compilation_cache: Path):
+        self._cache = compilation_cache
+
+    def environment(self, devices: int = 1) -> dict[str, str]:
+        """Compiled code is shared between the tests: most of their time would go there."""
+        return os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_NUMPY_RANK_PROMOTION": "raise",
+            "JAX_COMPILATION_CACHE_DIR": str(self._cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "PYTHONWARNINGS": "error",
+        }
+
+    def start(self, name: str, *arguments: object, devices: int = 1) -> subprocess.Popen[str]:
+        """Starts the command and returns the process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", f"inception_jax.{name}", *map(str, arguments)],
+            cwd=ROOT,
+            env=self.environment(devices),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(
+        self, name: str, *arguments: object, devices: int = 1, exit_code: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the command to its end and checks its exit code."""
+        process = self.start(name, *arguments, devices=devices)
+        stdout, stderr = process.communicate(timeout=300)
+        assert process.returncode == exit_code, f"exit {process.returncode}\n{stdout}\n{stderr}"
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def fails(self, name: str, *arguments: object, exit_code: int, devices: int = 1) -> str:
+        """Runs a command that must fail with one line on standard error; returns the line."""
+        result = self(name, *arguments, exit_code=exit_code, devices=devices)
+        assert "Traceback" not in result.stderr
+        lines = result.stderr.splitlines()
+        assert len(lines) == 1, result.stderr
+        assert result.stdout == ""
+        return lines[0]
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The commands of the package."""
+    return Command(tmp_path_factory.mktemp("compilation_cache"))
+
+
+@pytest.fixture(scope="session")
+def data_dir(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the prepared digits."""
+    folder = tmp_path_factory.mktemp("data")
+    command("prepare", "digits", "--data_dir", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_run(command: Command, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of one epoch on the digits: enough to be far above chance."""
+    workdir = tmp_path_factory.mktemp("runs") / "digits"
+    command(
+        "train", "--config", "configs/digits.py", "--workdir", workdir,
+        f"--config.data.data_dir={data_dir}", "--config.training.total=3 epochs",
+        "--config.training.average_start=2 epochs", "--config.model.width=0.125",
+    )  # fmt: skip
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def smoke_arguments() -> Callable[..., list[str]]:
+    """Arguments of a run on random images: total steps, a checkpoint every few."""
+
+    def arguments(workdir: Path, total: int, every: int) -> list[str]:
+        return [
+            "--config", "configs/smoke.py", "--workdir", str(workdir),
+            f"--config.training.total={total} steps",
+            f"--config.checkpoints.every={every} steps",
+            f"--config.evaluation.every={2 * every} steps",
+        ]  # fmt: skip
+
+    return arguments
+
+
+def read_metrics(workdir: Path) -> list[dict]:
+    """The lines of metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    clock = {"images_per_second", "input_wait"}
+    return [{k: v for k, v in line.items() if k not in clock} for line in lines]

@@ -1,0 +1,108 @@
+"""Layers against direct float64 computations, at every edge."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.models import layers
+
+
+def direct_max_pool(x: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Maxima, and for a gradient of ones the gradient; first maximum in row-major order."""
+    batch, height, width, channels = x.shape
+    pad = 1 if stride == 1 else 0
+
+    def count(size: int) -> int:
+        return size if stride == 1 else int(np.ceil((size - 3) / 2)) + 1
+
+    out = np.zeros((batch, count(height), count(width), channels))
+    gradient = np.zeros_like(x)
+    for b, i, j, c in np.ndindex(*out.shape):
+        rows = [r for r in range(i * stride - pad, i * stride - pad + 3) if 0 <= r < height]
+        columns = [q for q in range(j * stride - pad, j * stride - pad + 3) if 0 <= q < width]
+        best = max(x[b, r, q, c] for r in rows for q in columns)
+        out[b, i, j, c] = best
+        r, q = next((r, q) for r in rows for q in columns if x[b, r, q, c] == best)
+        gradient[b, r, q, c] += 1
+    return out, gradient
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(3, 3), (4, 4), (7, 8), (8, 7), (6, 11)])
+def test_max_pool_and_its_gradient_with_ties_and_negative_inputs(stride, size):
+    x = np.random.default_rng(0).integers(-3, 1, (2, *size, 3)).astype(np.float32)
+    expected, expected_gradient = direct_max_pool(x, stride)
+    pool = layers.MaxPool(stride)
+
+    actual, pullback = jax.vjp(lambda x: pool(x, train=True), jnp.asarray(x))
+    (gradient,) = pullback(jnp.ones_like(actual))
+
+    np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(gradient, expected_gradient)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_max_pool_is_the_same_on_every_platform(stride):
+    """The form chosen for a CPU equals XLA's native pool, which other platforms run."""
+    x = jnp.asarray(np.random.default_rng(1).integers(-2, 2, (2, 9, 10, 4)), jnp.float32)
+    padding = [(1, 1), (1, 1)] if stride == 1 else [(0, 0), (0, 1)]
+
+    def native(x):
+        return layers.nnx.max_pool(x, (3, 3), (stride, stride), padding)
+
+    expected, native_pullback = jax.vjp(native, x)
+    actual, pullback = jax.vjp(lambda x: layers.MaxPool(stride)(x, train=True), x)
+    weights = jnp.arange(expected.size, dtype=jnp.float32).reshape(expected.shape)
+
+    np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_allclose(pullback(weights)[0], native_pullback(weights)[0], rtol=1e-6)
+
+
+def test_max_pool_lets_a_nan_through():
+    x = jnp.zeros((1, 7, 7, 1)).at[0, 3, 3, 0].set(jnp.nan)
+    pooled = layers.MaxPool(1)(x, train=True)[0, :, :, 0]
+    assert np.isnan(pooled[2:5, 2:5]).all()
+    assert np.isfinite(pooled).sum() == 49 - 9
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 64])
+def test_local_response_norm_and_its_gradient(channels):
+    rng = np.random.default_rng(2)
+    x = 100 * rng.standard_normal((2, 3, 2, channels))
+    weights = rng.standard_normal(x.shape)
+
+    def reference(x: np.ndarray) -> np.ndarray:
+        out = np.empty_like(x)
+        for c in range(channels):
+            near = x[..., max(0, c - 2) : c + 3]
+            out[..., c] = x[..., c] / (1 + 1e-4 / 5 * np.sum(near**2, axis=-1)) ** 0.75
+        return out
+
+    def directional(direction: np.ndarray) -> float:
+        step = 1e-4
+        difference = reference(x + step * direction) - reference(x - step * direction)
+        return np.sum(weights * difference) / (2 * step)
+
+    norm = layers.LocalResponseNorm()
+    actual, pullback = jax.vjp(lambda x: norm(x, train=True), jnp.asarray(x, jnp.float32))
+    (gradient,) = pullback(jnp.asarray(weights, jnp.float32))
+
+    np.testing.assert_allclose(actual, reference(x), rtol=1e-5)
+    for _ in range(5):
+        direction = rng.standard_normal(x.shape)
+        np.testing.assert_allclose(np.sum(gradient * direction), directional(direction), rtol=1e-4)
+
+
+def test_local_response_norm_keeps_bfloat16_and_sums_in_float32():
+    x = jnp.full((1, 1, 1, 8), 300.0, jnp.bfloat16)
+    out = layers.LocalResponseNorm()(x, train=True)
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_allclose(out[0, 0, 0, 4], 300 / (1 + 1e-4 * 300**2) ** 0.75, rtol=1e-2)
+
+
+def test_average_pool_uses_whole_windows_only():
+    x = jnp.arange(16 * 16, dtype=jnp.float32).reshape(1, 16, 16, 1)
+    pooled = layers.AveragePool(window=5, stride=3)(x, train=True)
+    assert pooled.shape == (1, 4, 4, 1)
+    np.testing.assert_allclose(pooled[0, 3, 3, 0], np.asarray(x[0, 9:14, 9:14, 0]).mean())
