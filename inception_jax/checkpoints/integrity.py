@@ -53,18 +53,18 @@ def verify_seal(directory: Path) -> None:
         raise DamagedCheckpointError(f"file {min(unknown)} does not belong to it")
 
 
-def array_checksums(tree: Any) -> dict[str, str]:
-    """{"params/inception_3a/1x1/kernel": CRC-32 of its shape, type and values, as hex}."""
+def describe_arrays(tree: Any) -> dict[str, dict[str, Any]]:
+    """{"params/inception_3a/1x1/kernel": {"shape", "dtype", "crc32"}}; the checksum as hex."""
     return {
-        "/".join(str(key.key) for key in path): _checksum(np.asarray(leaf))
+        "/".join(str(key.key) for key in path): _describe(np.asarray(leaf))
         for path, leaf in jax.tree.leaves_with_path(tree)
     }
 
 
-def verify_arrays(tree: Any, checksums: dict[str, str]) -> None:
-    """Raises DamagedCheckpointError naming the first array whose checksum differs."""
-    for name, checksum in array_checksums(tree).items():
-        if checksums.get(name) != checksum:
+def verify_arrays(tree: Any, described: dict[str, dict[str, Any]]) -> None:
+    """Raises DamagedCheckpointError naming the first array that is not as described."""
+    for name, found in describe_arrays(tree).items():
+        if described.get(name) != found:
             raise DamagedCheckpointError(f"array {name} does not match its checksum")
 
 
@@ -84,6 +84,10 @@ def _without_commit_time(metadata: bytes) -> bytes:
     return json.dumps(content, sort_keys=True).encode()
 
 
-def _checksum(array: np.ndarray) -> str:
-    kind = zlib.crc32(f"{array.dtype}{array.shape}".encode())
-    return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, kind):08x}"
+def _describe(array: np.ndarray) -> dict[str, Any]:
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return {
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "crc32": f"{zlib.crc32(content.data):08x}",
+    }

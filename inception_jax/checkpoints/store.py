@@ -69,14 +69,14 @@ class CheckpointWriter:
         Args:
           step: finished updates; names the checkpoint.
           tree: nested dictionaries of arrays.
-          description: JSON; the arrays' checksums are added to it.
+          description: JSON; the step and the arrays' checksums are added.
           top1: accuracy in an evaluation of this very state, if there was one.
         """
         self._manager.wait_until_finished()  # one save at a time: the seal belongs to one step
         self._saving = step
         # Own copies: the next training step reuses the memory behind the state.
         host = jax.tree.map(functools.partial(np.array, copy=True), tree)
-        description = description | {"step": step, "arrays": integrity.array_checksums(host)}
+        description = description | {"step": step, "arrays": integrity.describe_arrays(host)}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -122,7 +122,7 @@ def read_description(checkpoint: Path) -> dict[str, Any]:
       UserError: `checkpoint` is no checkpoint directory.
       DamagedCheckpointError: a file is missing or changed.
     """
-    if not checkpoint.is_dir():
+    if not checkpoint.exists():
         raise UserError(f"no checkpoint directory {str(checkpoint)!r}")
     integrity.verify_seal(checkpoint)
     item = checkpoint.absolute() / "description"
@@ -142,13 +142,10 @@ def restore(checkpoint: Path, target: Tree, sharding: jax.sharding.Sharding) -> 
       DamagedCheckpointError: a file or an array is missing or changed.
     """
     description = read_description(checkpoint)
-    checksums = description["arrays"]
+    _check_same_arrays(checkpoint, target, description["arrays"])
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target
     )
-    wanted = {"/".join(str(key.key) for key in path) for path, _ in _leaves(abstract)}
-    if missing := wanted - checksums.keys():
-        raise UserError(f"{checkpoint} has no array {min(missing)}: it was made by another model")
     arguments = ocp.args.PyTreeRestore(
         item=abstract,
         restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
@@ -156,19 +153,21 @@ def restore(checkpoint: Path, target: Tree, sharding: jax.sharding.Sharding) -> 
     )
     checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     tree = checkpointer.restore(checkpoint.absolute() / "state", args=arguments)
-    for path, leaf in _leaves(tree):
-        expected: Any = functools.reduce(lambda node, key: node[key.key], path, target)
-        if leaf.shape != expected.shape:
-            name = "/".join(str(key.key) for key in path)
-            raise UserError(
-                f"{checkpoint}: array {name} is {leaf.shape}, the model's is {expected.shape}"
-            )
-    integrity.verify_arrays(tree, checksums)
+    integrity.verify_arrays(tree, description["arrays"])
     return Restored(tree, description)
 
 
-def _leaves(tree: Tree) -> list[tuple[Any, Any]]:
-    return jax.tree.leaves_with_path(tree)
+def _check_same_arrays(checkpoint: Path, target: Tree, described: dict[str, Any]) -> None:
+    for path, leaf in jax.tree.leaves_with_path(target):
+        name = "/".join(str(key.key) for key in path)
+        found = described.get(name)
+        if found is None:
+            raise UserError(f"{checkpoint} has no array {name}: another model made it")
+        if tuple(found["shape"]) != leaf.shape:
+            raise UserError(
+                f"{checkpoint} has {name} of shape {found['shape']}, "
+                f"the model needs {list(leaf.shape)}: another model made it"
+            )
 
 
 def newest_good(directory: Path) -> Path | None:
@@ -196,7 +195,7 @@ def restore_newest(
             restored = restore(checkpoint, target, sharding)
             log.info(f"resuming from {checkpoint}")
             return restored
-        except (DamagedCheckpointError, NotADirectoryError) as error:
+        except DamagedCheckpointError as error:
             moved = _move_aside(checkpoint, set_aside)
             log.warning(f"checkpoint {step} is damaged ({error}); moved it to {moved}")
     if found:

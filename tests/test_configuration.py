@@ -1,0 +1,78 @@
+"""Configs: arguments, overrides, errors, and the way to JSON and back."""
+
+import pytest
+
+from inception_jax import configuration
+from inception_jax.errors import UsageError
+
+CONFIGS = ["configs/googlenet.py", "configs/digits.py", "configs/smoke.py"]
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_json_and_back_changes_nothing(path):
+    config = configuration.load(path)
+    again = configuration.from_dict(configuration.to_dict(config))
+    assert again == config
+    assert again.data.crop_area == config.data.crop_area  # a tuple still
+
+
+def test_arguments_are_typed_and_scale_the_learning_rate():
+    config = configuration.load("configs/googlenet.py:batch_size=256,runlocal")
+    assert config.schedule.learning_rate == pytest.approx(0.08)
+    assert config.data.source == "fake"
+    plain = configuration.load("configs/googlenet.py")
+    assert (plain.data.batch_size, plain.schedule.learning_rate) == (32, 0.01)
+
+
+def test_overrides_reach_any_depth():
+    config = configuration.load(
+        "configs/googlenet.py",
+        [
+            "--config.seed=7",
+            "--config.data.crop_area=(0.5, 1.0)",
+            "--config.training.total=3 epochs",
+        ],
+    )
+    assert config.seed == 7
+    assert config.data.crop_area == (0.5, 1.0)
+    assert config.training.total == "3 epochs"
+
+
+@pytest.mark.parametrize(
+    ("path", "overrides", "message"),
+    [
+        ("configs/nothing.py", [], "no config file 'configs/nothing.py'"),
+        ("configs/googlenet.py:batchsize=3", [], "did you mean 'batch_size'"),
+        ("configs/googlenet.py:batch_size=many", [], "batch_size=many: expected int"),
+        ("configs/googlenet.py", ["--config.sed=1"], "did you mean 'seed'"),
+        ("configs/googlenet.py", ["--config.model.nrm=lrn"], "did you mean 'model.norm'"),
+        ("configs/googlenet.py", ["--config.momentum=0"], "did you mean 'optimizer.momentum'"),
+        ("configs/googlenet.py", ["--config.seed=x"], "--config.seed=x"),
+        ("configs/googlenet.py", ["--config.seed.x=1"], "unknown config field 'seed.x'"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(path, overrides, message):
+    with pytest.raises(UsageError) as error:
+        configuration.load(path, overrides)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_cannot_invent_fields(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from configs import googlenet\n"
+        "def get_config(argument=None):\n"
+        "    config = googlenet.get_config(argument)\n"
+        "    config.model.wdth = 0.5\n"
+        "    return config\n"
+    )
+    with pytest.raises(UsageError, match="wdth"):
+        configuration.load(str(path))
+
+
+def test_differences_ignore_only_where_the_data_lies():
+    old = configuration.to_dict(configuration.load("configs/digits.py"))
+    overrides = ["--config.data.data_dir=/elsewhere", "--config.optimizer.momentum=0.5"]
+    new = configuration.to_dict(configuration.load("configs/digits.py", overrides))
+    assert configuration.differences(old, new) == {"optimizer.momentum": (0.9, 0.5)}

@@ -1,0 +1,49 @@
+"""Initial values: their distribution, and what they do and do not depend on."""
+
+import numpy as np
+import pytest
+
+from inception_jax.models.googlenet import GoogLeNetConfig
+from inception_jax.models.network import build
+
+
+def initial(seed: int = 0, **fields):
+    return build(GoogLeNetConfig(**fields)).initial(seed)
+
+
+@pytest.mark.parametrize(("kind", "gain", "bias"), [("caffe", 1.0, 0.2), ("he", 2.0, 0.0)])
+def test_kernels_are_uniform_with_the_variance_of_their_fan_in(kind, gain, bias):
+    params, _ = initial(initialization=kind)
+    kernel = params["inception_4e"]["3x3"]["kernel"]
+    limit = np.sqrt(3 * gain / (3 * 3 * 160))
+    assert kernel.dtype == np.float32
+    assert np.abs(kernel).max() == pytest.approx(limit, rel=1e-3)
+    assert kernel.var() == pytest.approx(gain / (3 * 3 * 160), rel=0.01)
+    np.testing.assert_array_equal(params["conv1"]["7x7_s2"]["bias"], np.float32(bias))
+    classifier = params["loss3"]["classifier"]
+    assert classifier["kernel"].var() == pytest.approx(1 / 1024, rel=0.01)
+    np.testing.assert_array_equal(classifier["bias"], 0)
+
+
+def test_batch_normalisation_starts_as_the_identity():
+    params, batch_stats = initial(norm="batch")
+    assert set(params["conv1"]["7x7_s2"]) == {"kernel", "norm"}
+    norm, stats = params["conv1"]["7x7_s2"]["norm"], batch_stats["conv1"]["7x7_s2"]["norm"]
+    np.testing.assert_array_equal(norm["scale"], 1)
+    np.testing.assert_array_equal(norm["bias"], 0)
+    np.testing.assert_array_equal(stats["mean"], 0)
+    np.testing.assert_array_equal(stats["var"], 1)
+
+
+def test_a_layer_starts_the_same_whatever_else_the_network_has():
+    full, _ = initial()
+    bare, _ = initial(auxiliary=False, norm="batch")
+    for layer in ("inception_3a", "inception_5b"):
+        np.testing.assert_array_equal(full[layer]["1x1"]["kernel"], bare[layer]["1x1"]["kernel"])
+
+
+def test_seeds_and_layers_differ():
+    one, _ = initial(0)
+    other, _ = initial(1)
+    assert np.any(one["conv1"]["7x7_s2"]["kernel"] != other["conv1"]["7x7_s2"]["kernel"])
+    assert np.any(one["loss1"]["fc"]["kernel"] != one["loss2"]["fc"]["kernel"])

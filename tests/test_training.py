@@ -1,0 +1,224 @@
+"""Durations, schedules, optimiser, losses, averaging and one real step, each against plain NumPy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax import configuration
+from inception_jax.data import pipeline
+from inception_jax.data.sources import open_source
+from inception_jax.distributed import devices
+from inception_jax.errors import UsageError
+from inception_jax.evaluation.metrics import batch_sums, hits
+from inception_jax.models.googlenet import Outputs
+from inception_jax.models.network import build, network_config
+from inception_jax.training import durations
+from inception_jax.training.losses import total_loss
+from inception_jax.training.optimizer import make_optimizer
+from inception_jax.training.schedule import make_schedule
+from inception_jax.training.state import from_tree, initial_state, to_tree, update_average
+from inception_jax.training.steps import make_train_step
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [("60 steps", 60), ("1 step", 1), ("8 epochs", 80), ("0.5 epochs", 5), ("1000 examples", 10),
+     ("1001 examples", 11), ("1e3 examples", 10), ("0 steps", 0)],
+)  # fmt: skip
+def test_durations(text, steps):
+    assert durations.to_steps("x", text, batch_size=100, examples=1000) == steps
+
+
+@pytest.mark.parametrize("text", ["60", "8 weeks", "-1 steps", "", "steps"])
+def test_wrong_durations_are_named(text):
+    with pytest.raises(UsageError, match=r"training.total is .*'8 epochs'"):
+        durations.to_steps("training.total", text, batch_size=1, examples=1)
+    with pytest.raises(UsageError, match="at least one step"):
+        durations.interval("log.every", "0 steps", batch_size=1, examples=1)
+
+
+def schedule(name: str, warmup: int = 0, **fields):
+    config = configuration.load("configs/googlenet.py").schedule
+    config.update(name=name, **fields)
+    return make_schedule(config, total_steps=1000, warmup_steps=warmup, decay_every_steps=80)
+
+
+def test_the_papers_schedule():
+    rate = schedule("staircase")
+    for step in (0, 79, 80, 159, 160, 999):
+        assert float(rate(step)) == pytest.approx(0.01 * 0.96 ** (step // 80), rel=1e-5)
+    warm = schedule("staircase", warmup=100)
+    assert float(warm(50)) == pytest.approx(0.005)
+    assert float(warm(170)) == pytest.approx(0.01 * 0.96**2, rel=1e-5)
+
+
+def test_cosine_and_polynomial_go_from_the_peak_to_the_end():
+    cosine = schedule("cosine", warmup=100, final_learning_rate=0.001)
+    assert float(cosine(0)) == 0
+    assert float(cosine(100)) == pytest.approx(0.01)
+    assert float(cosine(550)) == pytest.approx(0.0055)
+    assert float(cosine(1000)) == pytest.approx(0.001)
+    polynomial = schedule("polynomial", power=0.5)  # Caffe's: base x (1 - step / max)^power
+    for step in (0, 360, 750, 1000):
+        assert float(polynomial(step)) == pytest.approx(0.01 * (1 - step / 1000) ** 0.5, abs=1e-8)
+
+
+def test_wrong_schedules_are_named():
+    with pytest.raises(UsageError, match="schedule.name is 'linear'"):
+        schedule("linear")
+    with pytest.raises(UsageError, match="schedule.warmup"):
+        schedule("cosine", warmup=1000)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_equals_numpy(clip, nesterov):
+    config = configuration.load("configs/googlenet.py").optimizer
+    config.update(gradient_clip=clip, nesterov=nesterov, weight_decay=0.1)
+    optimizer = make_optimizer(config, lambda step: 0.1 / (step + 1))
+    rng = np.random.default_rng(0)
+
+    def normal(size: int) -> np.ndarray:
+        return rng.standard_normal(size).astype(np.float32)
+
+    params = {"conv": {"kernel": normal(3), "norm": {"scale": normal(2)}}}
+    expected = {"kernel": params["conv"]["kernel"], "scale": params["conv"]["norm"]["scale"]}
+    momentum = {"kernel": np.zeros(3), "scale": np.zeros(2)}
+    state = optimizer.init(params)
+    for step in range(4):
+        gradient = {"kernel": normal(3), "scale": normal(2)}
+        tree = {"conv": {"kernel": gradient["kernel"], "norm": {"scale": gradient["scale"]}}}
+        updates, state = optimizer.update(tree, state, params)
+        params = jax.tree.map(np.add, params, updates)
+        norm = np.sqrt(sum(np.sum(g**2) for g in gradient.values()))
+        for name in expected:
+            g = gradient[name] * (min(1, clip / norm) if clip else 1)
+            g = g + (0.1 * expected[name] if name == "kernel" else 0)
+            momentum[name] = g + 0.9 * momentum[name]
+            direction = g + 0.9 * momentum[name] if nesterov else momentum[name]
+            expected[name] = expected[name] - 0.1 / (step + 1) * direction
+    np.testing.assert_allclose(params["conv"]["kernel"], expected["kernel"], rtol=1e-5)
+    np.testing.assert_allclose(params["conv"]["norm"]["scale"], expected["scale"], rtol=1e-5)
+
+
+def test_total_loss_equals_numpy():
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((3, 4, 5))
+    labels = np.array([0, 4, 2, 2])
+
+    def entropy(z: np.ndarray) -> float:
+        return np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(4), labels])
+
+    heads = [jnp.asarray(z, jnp.float32) for z in logits]
+    loss = total_loss(Outputs(heads[0], tuple(heads[1:])), jnp.asarray(labels), 0.3)
+    expected = entropy(logits[0]) + 0.3 * (entropy(logits[1]) + entropy(logits[2]))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert float(total_loss(Outputs(heads[0], ()), jnp.asarray(labels), 0.3)) == pytest.approx(
+        entropy(logits[0]), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.8])
+def test_the_average_is_the_mean_and_then_exponential(decay):
+    values = np.random.default_rng(0).standard_normal(20)
+    average = {"x": jnp.float32(values[0])}
+    start, history = 5, []
+    for step, value in enumerate(values, 1):
+        average = update_average(average, {"x": jnp.float32(value)}, jnp.int32(step), start, decay)
+        history.append(float(average["x"]))
+    np.testing.assert_allclose(history[:6], values[:6], rtol=1e-6)  # follows until it starts
+    for step in range(7, 21):
+        if decay == 1.0 or step - start <= 5:
+            assert history[step - 1] == pytest.approx(values[start:step].mean(), abs=1e-5)
+        else:
+            expected = decay * history[step - 2] + (1 - decay) * values[step - 1]
+            assert history[step - 1] == pytest.approx(expected, abs=1e-5)
+
+
+def test_hits_equal_a_sort():
+    rng = np.random.default_rng(0)
+    logits = rng.integers(0, 4, (200, 10)).astype(np.float32)  # many ties
+    labels = rng.integers(0, 10, 200)
+    ranked = np.argsort(-logits, axis=1, kind="stable")
+    for k in (1, 5, 10, 20):
+        expected = (ranked[:, :k] == labels[:, None]).any(1)
+        np.testing.assert_array_equal(hits(jnp.asarray(logits), jnp.asarray(labels), k), expected)
+    assert not hits(jnp.full((1, 10), jnp.nan), jnp.zeros(1, jnp.int32), 1).any()
+
+
+def test_masked_examples_do_not_count_even_when_not_finite():
+    logits = jnp.asarray([[2.0, 1.0], [jnp.nan, jnp.nan], [0.0, 1.0]])
+    mask = jnp.asarray([True, False, True])
+    sums = batch_sums(logits, jnp.zeros(3, jnp.int32), mask)
+    assert (int(sums["examples"]), int(sums["top1"]), int(sums["top5"])) == (2, 1, 2)
+    assert float(sums["loss"]) == pytest.approx(np.log(1 + np.exp(-1)) + np.log(1 + np.exp(1)))
+
+
+@functools.cache
+def smoke_step():
+    """A config, its state and step on one device."""
+    config = configuration.load("configs/smoke.py", ["--config.training.average_start=1 steps"])
+    mesh = devices.make_mesh()
+    network = build(network_config(config))
+    rate = schedule("staircase")
+    optimizer = make_optimizer(config.optimizer, rate)
+    state = initial_state(network, optimizer, config.seed, averaging=True)
+    step = make_train_step(network, optimizer, rate, config, mesh, average_start=1)
+    return config, mesh, network, state, step
+
+
+def batches(config, mesh, count: int):
+    source = open_source(config.data, "train", 10)
+    with pipeline.training_batches(source, config.data, 0, 0, count, mesh) as found:
+        return list(found)
+
+
+def test_steps_are_deterministic_and_depend_on_the_step_number():
+    config, mesh, _, initial, step = smoke_step()
+    batch = batches(config, mesh, 1)[0]
+    first, metrics = step(devices.replicate(initial, mesh), batch)
+    again, same = step(devices.replicate(initial, mesh), batch)
+    assert jax.device_get(metrics) == jax.device_get(same)
+    jax.tree.map(np.testing.assert_array_equal, to_tree(first), to_tree(again))
+    assert int(first.step) == 1
+    # The same weights and batch at another step: other dropout, so another loss.
+    later = devices.replicate(initial.replace(step=np.int32(5)), mesh)
+    _, other = step(later, batch)
+    assert float(other["loss"]) != float(metrics["loss"])
+
+
+def test_a_step_updates_everything_once():
+    config, mesh, _, initial, step = smoke_step()
+    state = devices.replicate(initial, mesh)
+    params = []
+    for batch in batches(config, mesh, 3):
+        state, metrics = step(state, batch)
+        params.append(jax.device_get(state.params))
+    kernels = [p["inception_5b"]["1x1"]["kernel"] for p in params]
+    assert all(np.any(one != other) for one, other in zip(kernels, kernels[1:], strict=False))
+    assert set(metrics) == {
+        "loss", "top1", "top5", "learning_rate", "gradient_norm", "parameter_norm",
+    }  # fmt: skip
+    # Averaging starts after step 1: the mean of the parameters after steps 2 and 3.
+    average = state.average["params"]["inception_5b"]["1x1"]["kernel"]
+    np.testing.assert_allclose(average, (kernels[1] + kernels[2]) / 2, rtol=1e-5, atol=1e-7)
+    norm = np.sqrt(sum(np.sum(leaf.astype(np.float64) ** 2) for leaf in jax.tree.leaves(params[2])))
+    assert float(metrics["parameter_norm"]) == pytest.approx(norm, rel=1e-5)
+
+
+def test_the_state_is_dictionaries_of_arrays_and_comes_back():
+    *_, state, _ = smoke_step()
+    tree = to_tree(state)
+
+    def only_dictionaries(node) -> bool:
+        if isinstance(node, dict):
+            return all(isinstance(k, str) and only_dictionaries(v) for k, v in node.items())
+        return isinstance(node, np.ndarray | np.generic)
+
+    assert only_dictionaries(tree)
+    assert "kernel" in tree["params"]["inception_3a"]["3x3_reduce"]
+    back = from_tree(state, tree)
+    assert jax.tree.structure(back) == jax.tree.structure(state)
