@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from inception_jax import cli
+from inception_jax.data.pipeline import check_data
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
 from inception_jax.evaluation import results, trained
@@ -19,6 +20,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     model = trained.load(checkpoint, mesh, weights=flags.weights, overrides=overrides)
     config = model.config
     split = flags.split or config.evaluation.split
+    check_data(config)
     source = open_source(config.data, split, model.network.config.num_classes)
     evaluate = make_evaluate(model.network, config, source, mesh)
     with progress.show(f"evaluating {checkpoint} on {split}", len(source)) as show:

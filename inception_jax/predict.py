@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from inception_jax import cli
 from inception_jax.data.crops import center_crop
 from inception_jax.data.decode import decode
+from inception_jax.data.pipeline import check_data
 from inception_jax.distributed import devices
 from inception_jax.errors import UserError
 from inception_jax.evaluation import trained
@@ -28,6 +29,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     mesh = devices.make_mesh()
     checkpoint = flags.checkpoint or trained.newest_in(flags.workdir)
     model = trained.load(checkpoint, mesh, weights=flags.weights, overrides=overrides)
+    check_data(model.config)
     logits = predict(model, paths, mesh)
     if flags.save_logits:
         with flags.save_logits.open("wb") as file:  # np.save would add .npy to another name

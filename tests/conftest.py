@@ -54,13 +54,13 @@ class Command:
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def fails(self, name: str, *arguments: object, exit_code: int, devices: int = 1) -> str:
-        """Runs a command that must fail with one line on standard error; returns the line."""
+        """Runs a command that must end with one line saying what is wrong; returns the line."""
         result = self(name, *arguments, exit_code=exit_code, devices=devices)
         assert "Traceback" not in result.stderr
         lines = result.stderr.splitlines()
-        assert len(lines) == 1, result.stderr
+        assert [line.startswith("error: ") for line in lines] == [False] * (len(lines) - 1) + [True]
         assert result.stdout == ""
-        return lines[0]
+        return lines[-1]
 
 
 @pytest.fixture(scope="session")

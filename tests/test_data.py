@@ -169,7 +169,9 @@ def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
         ("batch_size", -1),
     ],
 )
-def test_wrong_fields_are_named(fake, field, value):
-    fake[field] = value
+def test_wrong_fields_are_named(field, value):
+    config = configuration.load("configs/smoke.py")
+    pipeline.check_data(config)
+    config.data[field] = value
     with pytest.raises(UsageError, match=f"data.{field}"):
-        pipeline.check(fake)
+        pipeline.check_data(config)

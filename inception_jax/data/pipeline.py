@@ -73,7 +73,6 @@ def training_batches(
     source: Source, data: ConfigDict, seed: int, start: int, stop: int, mesh: Mesh
 ) -> Iterator[Iterator[DeviceBatch]]:
     """The batches of steps start..stop-1 on the devices, read ahead by `data.threads` threads."""
-    check(data)
     part = _process_part(data.batch_size)
 
     def read(step: int) -> HostBatch:
@@ -91,11 +90,6 @@ def evaluation_batches(
 
     The batch size is rounded up to what the devices divide; the result depends on neither.
     """
-    check(data)
-    if short_side < data.image_size:
-        raise UsageError(
-            f"evaluation.short_side {short_side} is less than data.image_size {data.image_size}"
-        )
     batch_size = math.ceil(data.batch_size / mesh.size) * mesh.size
     part = _process_part(batch_size)
 
@@ -107,8 +101,9 @@ def evaluation_batches(
         yield batches
 
 
-def check(data: ConfigDict) -> None:
-    """Raises UsageError for a field out of its range."""
+def check_data(config: ConfigDict) -> None:
+    """Raises UsageError for a field of the config out of its range."""
+    data, short_side = config.data, config.evaluation.short_side
     for field in ("batch_size", "image_size", "threads"):
         if data[field] <= 0:
             raise UsageError(f"data.{field} is {data[field]}; it must be positive")
@@ -121,6 +116,13 @@ def check(data: ConfigDict) -> None:
         numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
         if not numbers or not 0 < bounds[0] <= bounds[1]:
             raise UsageError(f"data.{field} is {bounds}; it is (least, most), both positive")
+    for field in ("mean", "std"):
+        if len(data[field]) != 3:
+            raise UsageError(f"data.{field} is {data[field]}; it has one number a colour: R, G, B")
+    if short_side < data.image_size:
+        raise UsageError(
+            f"evaluation.short_side {short_side} is less than data.image_size {data.image_size}"
+        )
 
 
 def _process_part(batch_size: int) -> slice:

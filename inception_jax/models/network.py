@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -42,6 +43,8 @@ class Network:
         Returns:
           The outputs, and the batch statistics (updated in training).
         """
+        # NNX updates statistics in place, which host arrays would not survive.
+        batch_stats = jax.tree.map(jnp.asarray, batch_stats)
         model = nnx.merge(self.graph, params, batch_stats)
         rngs = None if dropout_key is None else nnx.Rngs(dropout=dropout_key)
         outputs = model(images, train=train, rngs=rngs)

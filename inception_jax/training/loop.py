@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe_run
 from inception_jax.data import order
-from inception_jax.data.pipeline import training_batches
+from inception_jax.data.pipeline import check_data, training_batches
 from inception_jax.data.sources import Source, open_source
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
@@ -85,6 +85,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
       UserError: data is missing, or the loss is not finite.
     """
     mesh = devices.make_mesh()
+    check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     network = build(network_config(config))
     source = open_source(config.data, config.data.train_split, network.config.num_classes)
