@@ -87,8 +87,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
         {
             "total": "250 epochs",  # solver: max_iter 10 M x 32 images
             "auxiliary_weight": 0.3,  # of each auxiliary loss (section 5)
-            # Polyak averaging of parameters and batch statistics (section 6 says no more than that):
-            # the mean of all steps since average_start while it has fewer than 1 / (1 - decay),
+            # Polyak averaging of parameters and batch statistics (section 6 says no more): the mean
+            # of all steps since average_start while they are fewer than 1 / (1 - decay), and
             # exponential from then on. decay 1 is the plain mean, 0 turns averaging off.
             "average_decay": 0.9999,
             "average_start": "0 steps",

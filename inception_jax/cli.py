@@ -75,9 +75,9 @@ def _join_values(argv: Sequence[str]) -> list[str]:
     """`--config.seed 1` becomes `--config.seed=1`, so that the value stays with its field."""
     joined: list[str] = []
     for argument in argv:
-        if joined and joined[-1].startswith("--config.") and "=" not in joined[-1]:
-            if not argument.startswith("--"):
-                joined[-1] += f"={argument}"
-                continue
-        joined.append(argument)
+        wants_value = joined and joined[-1].startswith("--config.") and "=" not in joined[-1]
+        if wants_value and not argument.startswith("--"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
     return joined

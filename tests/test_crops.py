@@ -1,5 +1,7 @@
 """Crops by their geometry, on images whose pixels say where they come from."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,12 @@ def test_training_crop_uses_every_interpolation():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     draws = np.full(crops.TRAINING_CROP_DRAWS, 0.5)
     names = tuple(crops.INTERPOLATIONS)
-    options = {"size": 24, "area": AREA, "aspect_ratio": ASPECT_RATIO, "flip": False}
+    options: dict[str, Any] = {
+        "size": 24,
+        "area": AREA,
+        "aspect_ratio": ASPECT_RATIO,
+        "flip": False,
+    }
 
     def crop(draw: float, interpolations: tuple[str, ...]) -> bytes:
         chosen = draws.copy()

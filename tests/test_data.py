@@ -1,6 +1,7 @@
 """Sources, decoding and batches."""
 
 import io
+import itertools
 
 import cv2
 import jax
@@ -69,7 +70,7 @@ def test_missing_data_says_how_to_make_it(digits, tmp_path):
 def test_wrong_splits_and_class_counts_are_named(digits, fake):
     with pytest.raises(UsageError, match="it has train, test"):
         open_source(digits, "validation", 10)
-    with pytest.raises(UsageError, match="set model.num_classes=10"):
+    with pytest.raises(UsageError, match=r"set model\.num_classes=10"):
         open_source(digits, "train", 9)
     with pytest.raises(UsageError, match="empty"):
         open_source(fake, "train[5:5]", 10)
@@ -103,7 +104,7 @@ def test_decode_ignores_the_exif_orientation():
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_decode_names_what_is_no_image(content):
-    with pytest.raises(UserError, match="photo.jpg is not a readable image"):
+    with pytest.raises(UserError, match=r"photo\.jpg is not a readable image"):
         decode(content, "photo.jpg")
 
 
@@ -156,7 +157,7 @@ def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
     source = open_source(fake, f"test[:{examples}]", 10)
     with pipeline.evaluation_batches(source, fake, 16, devices.make_mesh()) as batches:
         seen = [np.asarray(b["index"])[np.asarray(b["mask"])].tolist() for b in batches]
-    assert sum(seen, []) == list(range(examples))
+    assert list(itertools.chain(*seen)) == list(range(examples))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pytest
 
 from inception_jax.data import order
 
-
 FIRST_ORDER = [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
 FIRST_DRAWS = [0.6231734690657775, 0.4225662167001766]
 

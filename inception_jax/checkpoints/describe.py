@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: enough to evaluate, predict and export without anything else."""
+"""What a checkpoint says of itself: enough to evaluate, predict and export with it alone."""
 
 import importlib.metadata
 import platform

@@ -1,1 +1,1 @@
-"""From prepared files to batches on the devices. One direction: source, order, decode, crop, batch."""
+"""From prepared files to batches on the devices: source, order, decode, crop, batch."""

@@ -22,7 +22,7 @@ class InceptionRow:
     pool_proj: int
 
     def branches(self, module: str) -> tuple[tuple[tuple[str, int], ...], ...]:
-        """The (layer name, filters) of each branch, in the order of concatenation; last, the pool's."""
+        """The (layer name, filters) of each branch, as they are concatenated; the pool's last."""
         if module == "naive":  # figure 2a: no reductions, and the pool passes all its channels on
             return (
                 (("1x1", self.conv_1x1),),
@@ -47,7 +47,7 @@ class Inception(nnx.Module):
     def __init__(
         self, row: InceptionRow, in_channels: int, *, module: str, large_kernel: int, **unit
     ):
-        """`unit` holds what every ConvUnit shares; `row` has its filters already scaled by width."""
+        """`unit` holds what every ConvUnit shares; `row` has its filters scaled by width."""
         kernels = {"3x3": 3, "5x5": large_kernel}
         branches = row.branches(module)
         for branch in branches:

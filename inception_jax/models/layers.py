@@ -21,7 +21,7 @@ class ConvUnit(nnx.Conv):
     """Convolution, batch normalisation if asked for, ReLU ("All the convolutions ... use ReLU").
 
     Zero padding of (kernel - 1) / 2 on every side: for conv1 that is Caffe's 3, where "SAME" would
-    pad (2, 3). With batch normalisation the convolution has no bias, since the normalisation has one.
+    pad (2, 3). With batch normalisation, which has a bias of its own, the convolution has none.
     """
 
     def __init__(

@@ -195,7 +195,8 @@ def random_params(
     too little for a float32 test to see.
     """
     gain = 50.0 if norm == "lrn" else 1.0
-    params, batch_stats = {}, {}
+    params: dict = {}
+    batch_stats: dict = {}
 
     def scaled(channels):
         return max(1, round(channels * width))
