@@ -72,18 +72,13 @@ def test_training_crop_uses_every_interpolation():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     draws = np.full(crops.TRAINING_CROP_DRAWS, 0.5)
     names = tuple(crops.INTERPOLATIONS)
-    options: dict[str, Any] = {
-        "size": 24,
-        "area": AREA,
-        "aspect_ratio": ASPECT_RATIO,
-        "flip": False,
-    }
+    options: dict[str, Any] = {"size": 24, "area": AREA, "aspect_ratio": ASPECT_RATIO}
 
     def crop(draw: float, interpolations: tuple[str, ...]) -> bytes:
         chosen = draws.copy()
         chosen[-1] = draw
         return crops.training_crop(
-            image, chosen, interpolations=interpolations, **options
+            image, chosen, interpolations=interpolations, flip=False, **options
         ).tobytes()
 
     mixed = [crop((i + 0.5) / 4, names) for i in range(4)]

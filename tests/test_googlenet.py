@@ -177,10 +177,8 @@ def test_gradients_equal_the_reference(name):
         options = oracle_options(config)
         return oracle.loss(params, batch_stats, images, labels, 0.3, train=True, **options)
 
-    expected, expected_images = (
-        grad(reference, 0)(params, images),
-        grad(reference, 1)(params, images),
-    )
+    expected = grad(reference, 0)(params, images)
+    expected_images = grad(reference, 1)(params, images)
 
     gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))
     actual, actual_images = gradients(to_float32(params), to_float32(images))
