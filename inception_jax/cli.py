@@ -63,12 +63,17 @@ def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> int:
         return 1
     except Exception as error:
         log.log(logging.ERROR if debug else logging.DEBUG, "traceback", exc_info=True)
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        message = " ".join(str(error).split())
-        hint = "" if isinstance(error, UserError) or debug else " (--debug shows the traceback)"
-        log.error(f"error: {kind}{message}{hint}")
+        log.error(f"error: {_in_one_line(error)}")
         return 2 if isinstance(error, UsageError) else 1
     return 0
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows the traceback)"
 
 
 def _join_values(argv: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ A config is a locked `ml_collections.ConfigDict`; `configs/googlenet.py` documen
 import ast
 import difflib
 import json
+import math
 import os
 import re
 import runpy
@@ -19,6 +20,26 @@ from inception_jax.errors import UsageError
 
 # Where data lies and how fast it is read do not change a run: they may differ when it goes on.
 PLACEMENT_FIELDS = ("data.data_dir", "data.threads")
+
+# Smallest and largest value of the plain numbers; choices and shapes are checked by who uses them.
+RANGES = {
+    "seed": (0, 2**63 - 1),
+    "data.batch_size": (1, math.inf),
+    "data.image_size": (1, math.inf),
+    "data.threads": (1, 1024),
+    "data.fake_examples": (1, math.inf),
+    "optimizer.momentum": (0, 1),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.gradient_clip": (0, math.inf),
+    "schedule.learning_rate": (0, math.inf),
+    "schedule.decay_rate": (0, 1),
+    "schedule.power": (0, math.inf),
+    "schedule.final_learning_rate": (0, math.inf),
+    "training.auxiliary_weight": (0, math.inf),
+    "training.average_decay": (0, 1),
+    "checkpoints.keep_last": (1, math.inf),  # a run resumes from the newest
+    "checkpoints.keep_best": (0, math.inf),
+}
 
 
 def parse_arguments(argument: str | None, **defaults: Any) -> ConfigDict:
@@ -76,7 +97,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """Applies overrides like `--config.data.data_dir=/data`; returns the config, locked.
 
     Raises:
-      UsageError: an unknown field (with the nearest name), a value of the wrong type.
+      UsageError: an unknown field (with the nearest name), a value of the wrong type or size.
     """
     known = flatten(config.to_dict())
     for argument in overrides:
@@ -93,7 +114,15 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise UsageError(_one_line(error)) from error
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}")
+    _check_ranges(config)
     return config
+
+
+def _check_ranges(config: ConfigDict) -> None:
+    fields = flatten(config.to_dict())
+    for field, (least, most) in RANGES.items():
+        if field in fields and not least <= fields[field] <= most:  # false for NaN, too
+            raise UsageError(f"{field} is {fields[field]}; it may be from {least} to {most}")
 
 
 def _one_line(error: Exception) -> str:

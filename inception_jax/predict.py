@@ -26,6 +26,8 @@ TOP = 5
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints one JSON object an image to standard output, and a table to standard error."""
     paths = list(find_images(flags.images))
+    if flags.save_logits and not flags.save_logits.parent.is_dir():
+        raise UserError(f"no folder {str(flags.save_logits.parent)!r} for --save_logits")
     mesh = devices.make_mesh()
     checkpoint = flags.checkpoint or trained.newest_in(flags.workdir)
     model = trained.load(checkpoint, mesh, weights=flags.weights, overrides=overrides)

@@ -49,6 +49,10 @@ def test_overrides_reach_any_depth():
         ("configs/googlenet.py", ["--config.momentum=0"], "did you mean 'optimizer.momentum'"),
         ("configs/googlenet.py", ["--config.seed=x"], "--config.seed=x"),
         ("configs/googlenet.py", ["--config.seed.x=1"], "unknown config field 'seed.x'"),
+        ("configs/googlenet.py", ["--config.seed=-1"], "seed is -1; it may be from 0"),
+        ("configs/googlenet.py", ["--config.data.batch_size=0"], "data.batch_size is 0"),
+        ("configs/googlenet.py", ["--config.optimizer.momentum=nan"], "optimizer.momentum is nan"),
+        ("configs/googlenet.py", ["--config.checkpoints.keep_last=0"], "keep_last is 0"),
     ],
 )
 def test_mistakes_are_named_in_one_line(path, overrides, message):

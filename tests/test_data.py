@@ -72,8 +72,11 @@ def test_wrong_splits_and_class_counts_are_named(digits, fake):
         open_source(digits, "validation", 10)
     with pytest.raises(UsageError, match=r"set model\.num_classes=10"):
         open_source(digits, "train", 9)
-    with pytest.raises(UsageError, match="empty"):
-        open_source(fake, "train[5:5]", 10)
+    with pytest.raises(UsageError, match=r"set model\.num_classes=10"):
+        open_source(digits, "train", 1000)
+    for source in (fake, digits):
+        with pytest.raises(UsageError, match="empty"):
+            open_source(source, "train[5:5]", 10)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
@@ -166,8 +169,7 @@ def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
         ("interpolations", ("linear",)),
         ("crop_area", (0.0, 1.0)),
         ("crop_aspect_ratio", (2.0, 1.0)),
-        ("threads", 0),
-        ("batch_size", -1),
+        ("std", (1.0,)),
     ],
 )
 def test_wrong_fields_are_named(field, value):

@@ -102,11 +102,8 @@ def evaluation_batches(
 
 
 def check_data(config: ConfigDict) -> None:
-    """Raises UsageError for a field of the config out of its range."""
+    """Raises UsageError for a crop or a colour that cannot be."""
     data, short_side = config.data, config.evaluation.short_side
-    for field in ("batch_size", "image_size", "threads"):
-        if data[field] <= 0:
-            raise UsageError(f"data.{field} is {data[field]}; it must be positive")
     unknown = set(data.interpolations) - set(crops.INTERPOLATIONS)
     if unknown or not data.interpolations:
         known = ", ".join(crops.INTERPOLATIONS)

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from inception_jax.data.decode import decode
+from inception_jax.data.preparing import PREPARERS
 from inception_jax.errors import UsageError, UserError
 
 
@@ -40,7 +41,7 @@ def open_source(data: ConfigDict, split: str, num_classes: int) -> Source:
 
     Raises:
       UserError: the data is not there, or not readable by index.
-      UsageError: an unknown source or split; data with more classes than the model.
+      UsageError: an unknown source or split; data with another number of classes than the model.
     """
     sources: dict[str, Callable[..., Source]] = {"tfds": TfdsSource, "fake": FakeSource}
     if data.source not in sources:
@@ -48,7 +49,7 @@ def open_source(data: ConfigDict, split: str, num_classes: int) -> Source:
     source = sources[data.source](data, split, num_classes)
     if not len(source):
         raise UsageError(f"split {split!r} of {data.name} is empty")
-    if len(source.class_names) > num_classes:
+    if len(source.class_names) != num_classes:
         raise UsageError(
             f"{data.name} has {len(source.class_names)} classes and the model {num_classes}: "
             f"set model.num_classes={len(source.class_names)}"
@@ -67,9 +68,12 @@ class TfdsSource:
                 data.name, data_dir=str(Path(data.data_dir).expanduser())
             )
         except tfds.core.DatasetNotFoundError:
+            remedy = f"make it with: python -m inception_jax.prepare {data.name} --data_dir"
+            if data.name not in PREPARERS:
+                remedy = "prepare it with TFDS, file_format='array_record', data_dir"
             raise UserError(
-                f"no prepared data {data.name!r} in {str(data.data_dir)!r}; make it with: "
-                f"python -m inception_jax.prepare {data.name} --data_dir {data.data_dir}"
+                f"no prepared data {data.name!r} in {str(data.data_dir)!r}; "
+                f"{remedy} {data.data_dir}"
             ) from None
         try:
             self._records = builder.as_data_source(
@@ -85,7 +89,12 @@ class TfdsSource:
                 f"split {split!r} of {data.name}: it has {', '.join(builder.info.splits)} "
                 f"({' '.join(str(error).split())})"
             ) from None
-        self.class_names = tuple(builder.info.features["label"].names)
+        features = builder.info.features
+        names = list(features)
+        classes = features["label"] if {"image", "label"} <= set(names) else None
+        if not isinstance(classes, tfds.features.ClassLabel):
+            raise UserError(f"{data.name} needs an image and a class as its label; it has {names}")
+        self.class_names = tuple(classes.names)
         self.fingerprint = self._fingerprint(builder.info, split)
 
     def _fingerprint(self, info: Any, split: str) -> str:
@@ -96,7 +105,7 @@ class TfdsSource:
                 + [[name, part.num_bytes, part.shard_lengths] for name, part in info.splits.items()]
             ).encode()
         )
-        spread = np.unique(np.linspace(0, len(self) - 1, 64, dtype=int)).tolist()
+        spread = list(range(0, len(self), max(1, len(self) // 64)))[:64]
         for record in self._records.__getitems__(spread):
             digest.update(record["image"] + str(record["label"]).encode())
         return digest.hexdigest()

@@ -34,7 +34,9 @@ def make_schedule(
             )
             after_warmup = lambda step: staircase(step + warmup_steps)  # noqa: E731
         case "cosine":
-            after_warmup = optax.cosine_decay_schedule(peak, decay_steps, alpha=final / peak)
+            after_warmup = optax.cosine_decay_schedule(
+                peak, decay_steps, alpha=final / peak if peak else 0.0
+            )
         case "polynomial":
             after_warmup = optax.polynomial_schedule(peak, final, schedule.power, decay_steps)
         case name:
