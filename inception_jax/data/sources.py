@@ -84,10 +84,10 @@ class TfdsSource:
                 f"{builder.data_path} has no random access: prepare it again with "
                 "file_format='array_record'"
             ) from None
-        except ValueError as error:
+        except ValueError:
             raise UsageError(
-                f"split {split!r} of {data.name}: it has {', '.join(builder.info.splits)} "
-                f"({' '.join(str(error).split())})"
+                f"split {split!r} of {data.name} is unknown or empty; "
+                f"it has {', '.join(builder.info.splits)}"
             ) from None
         features = builder.info.features
         names = list(features)
