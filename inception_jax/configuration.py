@@ -90,6 +90,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise
     except Exception as error:  # a config is code: whatever it raises is said in one line
         raise UsageError(f"{file}: {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(config, ConfigDict):
+        raise UsageError(f"{file}: get_config returns a {type(config).__name__}, not a ConfigDict")
     return override(config, overrides)
 
 
