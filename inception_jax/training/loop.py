@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import logging
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from inception_jax.evaluation.protocol import make_evaluate
 from inception_jax.models.network import build, network_config
 from inception_jax.reporting import progress
 from inception_jax.reporting.metrics_log import MetricsLog
+from inception_jax.reporting.stopwatch import Stopwatch
 from inception_jax.training import durations, workdir
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import make_schedule
@@ -120,7 +120,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         training_batches(source, config.data, config.seed, start, plan.total, mesh) as batches,
         progress.show("step", plan.total, start) as show,
     ):
-        watch = _Watch(config.data.batch_size, plan.total, start)
+        watch = Stopwatch(config.data.batch_size, plan.total, start)
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
         def finish_oldest() -> None:
@@ -207,53 +207,3 @@ def _check_finite(step: int, values: dict[str, float], config: ConfigDict, examp
                 f"{indices.tolist()}; no checkpoint has this step. Lower schedule.learning_rate, "
                 "warm it up or set optimizer.gradient_clip, in a new --workdir"
             )
-
-
-class _Watch:
-    """Times between log steps: images a second, and the share spent waiting for input."""
-
-    def __init__(self, batch_size: int, total: int, step: int):
-        self._batch_size, self._total = batch_size, total
-        self._step = step
-        self._since, self._waited = time.perf_counter(), 0.0
-        self._seconds_a_step = 0.0
-
-    def waiting(self) -> "_Span":
-        """A block that waits for input."""
-        return _Span(self, shift=False)
-
-    def paused(self) -> "_Span":
-        """A block that does not count at all: evaluation and saving."""
-        return _Span(self, shift=True)
-
-    def read(self, step: int) -> dict[str, float]:
-        """Rates since the last reading."""
-        now = time.perf_counter()
-        seconds = max(now - self._since, 1e-9)
-        steps = step - self._step
-        self._seconds_a_step = seconds / steps
-        rates = {
-            "images_per_second": steps * self._batch_size / seconds,
-            "input_wait": min(1.0, self._waited / seconds),
-        }
-        self._step, self._since, self._waited = step, now, 0.0
-        return rates
-
-    def seconds_left(self, step: int) -> float:
-        """An estimate from the last reading's pace; evaluations not included."""
-        return (self._total - step) * self._seconds_a_step
-
-
-class _Span:
-    def __init__(self, watch: _Watch, *, shift: bool):
-        self._watch, self._shift = watch, shift
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        seconds = time.perf_counter() - self._start
-        if self._shift:
-            self._watch._since += seconds
-        else:
-            self._watch._waited += seconds
