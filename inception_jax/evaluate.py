@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from inception_jax import cli
+from inception_jax import cli, json_files
 from inception_jax.data.pipeline import check_data
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
@@ -38,7 +38,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         "data_fingerprint": source.fingerprint,
         "images_per_second": measured["examples"] / seconds,
     }
-    print(results.to_json(result))
+    print(json_files.to_text(result, indent=2))
     # WORKDIR/checkpoints/STEP -> WORKDIR/results; beside a checkpoint that belongs to no run.
     run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     cli.log.info(f"wrote {results.write(result, run / 'results')}")

@@ -1,19 +1,9 @@
 """The result of an evaluation, as JSON on disk."""
 
-import json
-import math
-import os
 from pathlib import Path
 from typing import Any
 
-
-def to_json(result: dict[str, Any]) -> str:
-    """One object; a number that is not finite becomes null, since JSON has none."""
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in result.items()
-    }
-    return json.dumps(finite, indent=2)
+from inception_jax import json_files
 
 
 def write(result: dict[str, Any], folder: Path) -> Path:
@@ -21,7 +11,5 @@ def write(result: dict[str, Any], folder: Path) -> Path:
     split = "".join(c if c.isalnum() else "-" for c in result["split"]).strip("-")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"evaluate_{result['step']}_{split}_{result['weights']}.json"
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(to_json(result) + "\n")
-    os.replace(partial, path)
+    json_files.replace(path, json_files.to_text(result, indent=2) + "\n")
     return path

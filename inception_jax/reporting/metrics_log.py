@@ -1,13 +1,13 @@
 """The numbers of a run: WORKDIR/metrics.jsonl, the source of truth, and TensorBoard beside it."""
 
 import json
-import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
+
+from inception_jax import json_files
 
 
 class MetricsLog:
@@ -20,16 +20,14 @@ class MetricsLog:
     def __init__(self, workdir: Path, resume_step: int):
         self._path = workdir / "metrics.jsonl"
         kept = [line for line in read_lines(self._path) if line["step"] <= resume_step]
-        partial = self._path.with_suffix(".jsonl.partial")
-        partial.write_text("".join(_to_line(line) for line in kept))
-        os.replace(partial, self._path)
+        json_files.replace(self._path, "".join(json_files.to_text(line) + "\n" for line in kept))
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
 
     def write(self, step: int, values: Mapping[str, Any], split: str | None = None) -> None:
         """Appends the values of one step, and sends the numbers to TensorBoard."""
         line = {"step": step, **values} | ({} if split is None else {"split": split})
-        self._file.write(_to_line(line))
+        self._file.write(json_files.to_text(line) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(f"{split or 'training'}/{name}", value, step)
@@ -53,12 +51,3 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return lines
-
-
-def _to_line(values: dict[str, Any]) -> str:
-    """JSON has no NaN: null stands for a number that is not finite."""
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
-    return json.dumps(finite) + "\n"

@@ -1,12 +1,11 @@
 """A run's folder: what lies where, and whose it is."""
 
 import json
-import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from inception_jax import configuration
+from inception_jax import configuration, json_files
 from inception_jax.errors import UsageError, UserError
 
 
@@ -43,6 +42,4 @@ def claim(workdir: Path, config: ConfigDict) -> None:
             raise UsageError(f"{workdir} has a run of another config ({fields}): use another one")
     else:
         workdir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".json.partial")
-        partial.write_text(json.dumps(new, indent=2) + "\n")
-        os.replace(partial, path)
+        json_files.replace(path, json_files.to_text(new, indent=2) + "\n")

@@ -1,0 +1,24 @@
+"""JSON on disk: valid whatever the numbers are, and never half-written."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def to_text(values: Mapping[str, Any], indent: int | None = None) -> str:
+    """One object; null stands for a number that is not finite, since JSON has none."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    return json.dumps(finite, indent=indent)
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file so that whoever reads it finds the old content or the new one, whole."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
