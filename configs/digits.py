@@ -12,16 +12,18 @@ normalisation: with Caffe's initialisation and LRN such a net sits on a plateau 
 from ml_collections import ConfigDict
 
 from configs import googlenet
+from inception_jax.configuration import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Returns the base with the changed fields; takes its arguments (`:batch_size=...`)."""
-    config = googlenet.get_config(argument)
+    """Returns the base with the changed fields; `:batch_size=...` scales the learning rate."""
+    arguments = parse_arguments(argument, batch_size=64)
+    config = googlenet.get_config()
     config.name = "digits"
     config.model.update(num_classes=10, norm="batch", stem="small", width=0.25)
     config.data.update(
         name="digits",
-        batch_size=64,
+        batch_size=arguments.batch_size,
         image_size=16,
         crop_area=(0.6, 1.0),
         flip=False,  # a mirrored digit is another sign
@@ -30,7 +32,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
         threads=2,
     )
     config.optimizer.nesterov = True
-    config.schedule.update(name="cosine", learning_rate=0.1, warmup="1 epochs")
+    learning_rate = 0.1 * arguments.batch_size / 64
+    config.schedule.update(name="cosine", learning_rate=learning_rate, warmup="1 epochs")
     config.training.update(
         total="15 epochs", average_decay=0.99, average_start="8 epochs", log_every="20 steps"
     )

@@ -104,7 +104,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     )
     config.checkpoints = ConfigDict(
         {
-            "every": "1 epochs",  # and always at the end
+            "every": "1 epochs",  # and always after an evaluation and at the end
             "keep_last": 3,  # newest ones
             "keep_best": 1,  # of highest top-1, among those that were evaluated
         }

@@ -12,11 +12,13 @@ hundredfold a step at first, and runs on other devices could not be compared wit
 from ml_collections import ConfigDict
 
 from configs import digits
+from inception_jax.configuration import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Returns the digits config on fake data, an eighth of the paper's width, ten steps."""
-    config = digits.get_config(argument)
+    """Returns the digits config on fake data, an eighth of the paper's width; no arguments."""
+    parse_arguments(argument)
+    config = digits.get_config()
     config.name = "smoke"
     config.model.update(norm="lrn", width=0.125)
     config.data.update(source="fake", fake_examples=64, batch_size=16)

@@ -7,12 +7,20 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from inception_jax.errors import UsageError, UserError
 from inception_jax.reporting import console
 
 log = logging.getLogger("inception_jax")
+
+
+def path(text: str) -> Path:
+    """A path flag: ~ is the home folder, also after =, where the shell leaves it."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text).expanduser()
 
 
 class Parser(argparse.ArgumentParser):

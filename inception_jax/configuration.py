@@ -23,11 +23,12 @@ PLACEMENT_FIELDS = ("data.data_dir", "data.threads")
 
 # Smallest and largest value of the plain numbers; choices and shapes are checked by who uses them.
 RANGES = {
-    "seed": (0, 2**63 - 1),
+    "seed": (0, 2**32 - 1),  # all that a key for dropout takes
     "data.batch_size": (1, math.inf),
     "data.image_size": (1, math.inf),
     "data.threads": (1, 1024),
     "data.fake_examples": (1, math.inf),
+    "model.width": (1e-3, 1e3),
     "optimizer.momentum": (0, 1),
     "optimizer.weight_decay": (0, math.inf),
     "optimizer.gradient_clip": (0, math.inf),
@@ -88,7 +89,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         config = runpy.run_path(file)["get_config"](argument)
     except UsageError:
         raise
-    except Exception as error:  # a config is code: whatever it raises is said in one line
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a config is code and may raise anything
         raise UsageError(f"{file}: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(config, ConfigDict):
         raise UsageError(f"{file}: get_config returns a {type(config).__name__}, not a ConfigDict")
@@ -103,7 +107,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """
     known = flatten(config.to_dict())
     for argument in overrides:
-        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if match and match[1] not in known:
             raise UsageError(_unknown(f"config field {match[1]!r}", match[1], known))
     values = flags.FlagValues()
@@ -127,7 +131,7 @@ def _check_ranges(config: ConfigDict) -> None:
             raise UsageError(f"{field} is {fields[field]}; it may be from {least} to {most}")
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 

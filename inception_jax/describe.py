@@ -20,7 +20,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         print(json.dumps({"config_name": config.name, **dataclasses.asdict(description)}))
         return
     table = Table(title=f"{config.name}, {config.data.image_size} pixels")
-    table.add_column("layer")
+    table.add_column("layer", overflow="fold")
     for heading in ("output", "parameters", "multiply-adds"):
         table.add_column(heading, justify="right")
     for layer in description.layers:

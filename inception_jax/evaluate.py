@@ -2,12 +2,12 @@
 
 import argparse
 import time
-from pathlib import Path
 
-from inception_jax import cli, json_files
+from inception_jax import cli, json_files, workdir
 from inception_jax.data.pipeline import check_data
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
+from inception_jax.errors import UserError
 from inception_jax.evaluation import results, trained
 from inception_jax.evaluation.protocol import make_evaluate
 from inception_jax.reporting import progress
@@ -22,6 +22,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     split = flags.split or config.evaluation.split
     check_data(config)
     source = open_source(config.data, split, model.network.config.num_classes)
+    check_class_names(source.class_names, model.class_names)
     evaluate = make_evaluate(model.network, config, source, mesh)
     with progress.show(f"evaluating {checkpoint} on {split}", len(source)) as show:
         start = time.perf_counter()
@@ -35,20 +36,27 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         "step": model.step,
         "split": split,
         "config_name": config.name,
+        "overrides": overrides,
         "data_fingerprint": source.fingerprint,
         "images_per_second": measured["examples"] / seconds,
     }
     print(json_files.to_text(result, indent=2))
-    # WORKDIR/checkpoints/STEP -> WORKDIR/results; beside a checkpoint that belongs to no run.
-    run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    cli.log.info(f"wrote {results.write(result, run / 'results')}")
+    folder = workdir.of_checkpoint(checkpoint) / workdir.RESULTS
+    cli.log.info(f"wrote {results.write(result, folder)}")
+
+
+def check_class_names(data: tuple[str, ...], model: tuple[str, ...]) -> None:
+    """Raises UserError if class numbers mean other things in the data than in the checkpoint."""
+    for label, (one, other) in enumerate(zip(data, model, strict=True)):
+        if one != other:
+            raise UserError(f"class {label} is {one!r} in the data and {other!r} in the checkpoint")
 
 
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--workdir", type=Path, help="a run: its newest good checkpoint")
-    which.add_argument("--checkpoint", type=Path, help="a checkpoint: WORKDIR/checkpoints/STEP")
+    which.add_argument("--workdir", type=cli.path, help="a run: its newest good checkpoint")
+    which.add_argument("--checkpoint", type=cli.path, help="a checkpoint: WORKDIR/checkpoints/STEP")
     parser.add_argument("--split", help="another split, slices allowed; default: the config's")
     parser.add_argument("--weights", choices=trained.WEIGHTS, help="default: average if kept")
     parser.allow_overrides("the checkpoint's config")

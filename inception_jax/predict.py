@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def find_images(paths: list[Path]) -> Iterator[Path]:
     """
     for path in paths:
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            found = (Path(folder, name) for folder, _, names in _walk(path) for name in names)
+            files = sorted(p for p in found if p.suffix.lower() in SUFFIXES)
             if not files:
                 raise UserError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
             yield from files
@@ -60,6 +62,13 @@ def find_images(paths: list[Path]) -> Iterator[Path]:
             yield path
         else:
             raise UserError(f"no file {str(path)!r}")
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    def fail(error: OSError) -> None:
+        raise error  # os.walk would pass over a folder that it may not read
+
+    return os.walk(folder, onerror=fail)
 
 
 def predict(model: trained.Trained, paths: list[Path], mesh: Mesh) -> np.ndarray:
@@ -100,10 +109,10 @@ def likeliest(logits: np.ndarray, class_names: tuple[str, ...]) -> list[dict]:
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--checkpoint", type=Path, help="a checkpoint: WORKDIR/checkpoints/STEP")
-    which.add_argument("--workdir", type=Path, help="a run: its newest good checkpoint")
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="files or folders")
-    parser.add_argument("--save_logits", type=Path, help="write float32 [images, classes] as .npy")
+    which.add_argument("--checkpoint", type=cli.path, help="a checkpoint: WORKDIR/checkpoints/STEP")
+    which.add_argument("--workdir", type=cli.path, help="a run: its newest good checkpoint")
+    parser.add_argument("--images", type=cli.path, nargs="+", required=True, help="files, folders")
+    parser.add_argument("--save_logits", type=cli.path, help="file for float32 [images, classes]")
     parser.add_argument("--weights", choices=trained.WEIGHTS, help="default: average if kept")
     parser.allow_overrides("the checkpoint's config")
     cli.run(main, parser)

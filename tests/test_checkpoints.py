@@ -140,6 +140,7 @@ DAMAGES = {
     "no seal": lambda d: (d / "7" / integrity.SEAL).unlink(),
     "no state": lambda d: shutil.rmtree(d / "7" / "state"),
     "a foreign file": lambda d: (d / "7" / "state" / "extra").write_text("x"),
+    "a copy under another number": lambda d: shutil.copytree(d / "5", d / "99"),
     "an unfinished save": lambda d: shutil.move(d / "7", d / "7.orbax-checkpoint-tmp"),
 }
 
@@ -147,7 +148,8 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_restoring_falls_back_says_so_and_loses_nothing(damage, saved, sharding, tmp_path, caplog):
     DAMAGES[damage](saved)
-    newest = 7 if damage in list(DAMAGES)[:2] else 5
+    still_good = (*list(DAMAGES)[:2], "a copy under another number")
+    newest = 7 if damage in still_good else 5
     assert store.newest_good(saved) == saved / str(newest)
     before = {path.name for path in saved.iterdir()}
     caplog.clear()
@@ -167,6 +169,42 @@ def test_restoring_falls_back_says_so_and_loses_nothing(damage, saved, sharding,
     # The run goes on: the step that was damaged can be written again.
     with store.CheckpointWriter(saved, keep_last=3, keep_best=0) as checkpoints:
         checkpoints.save(7 if newest == 5 else 9, make_tree(1), {})
+
+
+def test_damage_in_an_older_checkpoint_does_not_stop_a_run(tmp_path, sharding, caplog):
+    directory = tmp_path / "checkpoints"
+    with store.CheckpointWriter(directory, keep_last=3, keep_best=1) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, make_tree(step), {}, top1=0.5)
+    (directory / "1" / "metrics" / "metrics").write_text("{")
+    aside = tmp_path / "aside"
+    restored = store.restore_newest(directory, shapes(make_tree(0)), sharding, aside)
+    assert restored is not None
+    assert restored.description["step"] == 3
+    assert "checkpoint 1 is damaged (file metrics/metrics" in caplog.text
+    with store.CheckpointWriter(directory, keep_last=3, keep_best=1) as checkpoints:
+        checkpoints.save(4, make_tree(4), {}, top1=0.1)
+    assert {3, 4} <= set(store.steps(directory))
+
+
+def test_an_error_while_saving_does_not_hide_the_first_one(tmp_path, monkeypatch, caplog):
+    def fail(directory):
+        raise OSError("no space")
+
+    monkeypatch.setattr(integrity, "seal", fail)
+    writer = store.CheckpointWriter(tmp_path, keep_last=1, keep_best=0)
+    with pytest.raises(OSError, match="no space"), writer as checkpoints:
+        checkpoints.save(1, make_tree(1), {})
+
+    def save_and_fail():
+        with store.CheckpointWriter(tmp_path, keep_last=1, keep_best=0) as checkpoints:
+            checkpoints.save(1, make_tree(1), {})
+            raise KeyError("first")
+
+    with pytest.raises(KeyError, match="first"):
+        save_and_fail()
+    assert "the last checkpoint was not written" in caplog.text
+    assert store.steps(tmp_path) == []
 
 
 def test_no_good_checkpoint_at_all(saved, sharding, tmp_path, caplog):

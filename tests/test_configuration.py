@@ -24,6 +24,12 @@ def test_arguments_are_typed_and_scale_the_learning_rate():
     assert (plain.data.batch_size, plain.schedule.learning_rate) == (32, 0.01)
 
 
+def test_a_derived_configs_own_arguments_count():
+    config = configuration.load("configs/digits.py:batch_size=128")
+    assert config.data.batch_size == 128
+    assert config.schedule.learning_rate == pytest.approx(0.2)
+
+
 def test_overrides_reach_any_depth():
     config = configuration.load(
         "configs/googlenet.py",
@@ -49,6 +55,9 @@ def test_overrides_reach_any_depth():
         ("configs/googlenet.py", ["--config.momentum=0"], "did you mean 'optimizer.momentum'"),
         ("configs/googlenet.py", ["--config.seed=x"], "--config.seed=x"),
         ("configs/googlenet.py", ["--config.seed.x=1"], "unknown config field 'seed.x'"),
+        ("configs/smoke.py:batch_size=8", [], "unknown config argument 'batch_size'"),
+        ("configs/googlenet.py", ["--config.=1"], "unknown config field ''"),
+        ("configs/googlenet.py", ["--config.model.width=nan"], "model.width is nan"),
         ("configs/googlenet.py", ["--config.seed=-1"], "seed is -1; it may be from 0"),
         ("configs/googlenet.py", ["--config.data.batch_size=0"], "data.batch_size is 0"),
         ("configs/googlenet.py", ["--config.optimizer.momentum=nan"], "optimizer.momentum is nan"),

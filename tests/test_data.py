@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import shutil
 
 import cv2
 import jax
@@ -77,6 +78,24 @@ def test_wrong_splits_and_class_counts_are_named(digits, fake):
     for source in (fake, digits):
         with pytest.raises(UsageError, match="empty"):
             open_source(source, "train[5:5]", 10)
+
+
+def test_damaged_data_says_what_to_do(digits, data_dir, tmp_path):
+    shutil.copytree(data_dir / "digits", tmp_path / "digits")
+    digits.data_dir = str(tmp_path)
+    (shard,) = (tmp_path / "digits" / "1.0.0").glob("digits-train*")
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(UserError, match=f"{tmp_path / 'digits'} is damaged, delete and prepare"):
+        open_source(digits, "train", 10)
+
+
+def test_labels_that_are_no_class_are_named(digits):
+    source = open_source(digits, "test", 10)
+    labels = [example.label for example in source.read(range(99))]
+    wrong = next(index for index, label in enumerate(labels) if label > 4)
+    source.class_names = tuple("01234")
+    with pytest.raises(UserError, match=f"digits test: example {wrong} has the label"):
+        source.read([wrong])
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
@@ -170,6 +189,8 @@ def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
         ("crop_area", (0.0, 1.0)),
         ("crop_aspect_ratio", (2.0, 1.0)),
         ("std", (1.0,)),
+        ("std", (0.0, 1.0, 1.0)),
+        ("crop_area", (8, 100)),
     ],
 )
 def test_wrong_fields_are_named(field, value):

@@ -1,6 +1,7 @@
 """The evaluate command: every example once, at any batch size and number of devices."""
 
 import json
+from pathlib import Path
 
 import cv2
 import jax
@@ -9,6 +10,8 @@ import pytest
 
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
+from inception_jax.errors import UserError
+from inception_jax.evaluate import check_class_names
 from inception_jax.evaluation import trained
 
 
@@ -70,6 +73,24 @@ def test_the_result_is_printed_and_written(command, digits_run):
     averaged = json.loads(command("evaluate", "--checkpoint", newest).stdout)
     assert averaged["weights"] == "average"
     assert averaged["loss"] != printed["loss"]
+
+
+def test_other_evaluations_have_files_of_their_own(command, digits_run):
+    def written(*arguments: str) -> str:
+        result = command("evaluate", "--workdir", digits_run, *arguments)
+        return result.stderr.splitlines()[-1].removeprefix("wrote ")
+
+    override = "--config.evaluation.short_side=18"
+    paths = [written("--split", "test[:20]"), written("--split", "test[:20%]"), written(override)]
+    assert len(set(paths)) == 3
+    assert written("--split", "test[:20]") == paths[0]
+    assert json.loads(Path(paths[2]).read_text())["overrides"] == [override]
+
+
+def test_data_with_other_class_names_is_refused():
+    check_class_names(("a", "b"), ("a", "b"))
+    with pytest.raises(UserError, match="class 1 is 'b' in the data and 'c' in the checkpoint"):
+        check_class_names(("a", "b"), ("a", "c"))
 
 
 def test_the_loops_own_evaluation_says_the_same(command, digits_run):

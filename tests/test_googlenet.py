@@ -244,6 +244,6 @@ def test_wrong_values_are_named(fields, message):
 
 
 def test_images_too_small_for_the_auxiliary_heads_say_what_to_do():
-    with pytest.raises(UsageError, match=r"inception_4a.*model.stem='small'"):
+    with pytest.raises(UsageError, match=r"data\.image_size 64.*inception_4a.*model\.stem='small'"):
         build(GoogLeNetConfig(image_size=64))
     build(GoogLeNetConfig(image_size=64, auxiliary=False))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import read_metrics
 
-from inception_jax.checkpoints import store
+from inception_jax.checkpoints import integrity, store
 from inception_jax.checkpoints.integrity import SEAL
 from inception_jax.data import order
 
@@ -95,18 +95,53 @@ def test_another_config_is_refused_naming_the_fields(straight, command, smoke_ar
     assert "seed was 0, is 3" in line
 
 
-def test_other_data_is_refused(straight, command, smoke_arguments, tmp_path):
+def test_a_checkpoint_of_another_config_is_refused(straight, command, smoke_arguments, tmp_path):
     workdir = tmp_path / "run"
-    shutil.copytree(straight, workdir)
-    config = json.loads((workdir / "config.json").read_text())
-    config["data"]["fake_examples"] = 80  # the folder's config says so, its checkpoints do not
-    (workdir / "config.json").write_text(json.dumps(config))
+    shutil.copytree(straight / "checkpoints", workdir / "checkpoints")
     line = command.fails(
         "train",
         *smoke_arguments(workdir, total=12, every=2),
-        "--config.data.fake_examples=80",
+        "--config.optimizer.momentum=0.5",
         exit_code=2,
     )
+    assert "optimizer.momentum was 0.9, is 0.5" in line
+
+
+def test_two_processes_cannot_train_in_one_folder(command, smoke_arguments, tmp_path):
+    first = command.start("train", *smoke_arguments(tmp_path, total=100_000, every=50_000))
+    while first.poll() is None and not (tmp_path / "config.json").exists():
+        time.sleep(0.05)
+    try:
+        line = command.fails(
+            "train", *smoke_arguments(tmp_path, total=100_000, every=50_000), exit_code=1
+        )
+        assert f"another process is training in {tmp_path}" in line
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_a_broken_line_of_metrics_loses_nothing(straight, command, smoke_arguments, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(straight, workdir)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    lines[2] = "{broken\n"
+    (workdir / "metrics.jsonl").write_text("".join(lines))
+    line = command.fails("train", *smoke_arguments(workdir, total=12, every=2), exit_code=1)
+    assert "metrics.jsonl, line 3, is no JSON object" in line
+    assert (workdir / "metrics.jsonl").read_text() == "".join(lines)
+
+
+def test_other_data_is_refused(straight, command, smoke_arguments, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(straight, workdir)
+    item = workdir / "checkpoints" / "12" / "description" / "metadata"
+    description = json.loads(item.read_text()) | {"data_fingerprint": "another"}
+    item.write_text(json.dumps(description))
+    (workdir / "checkpoints" / "12" / SEAL).unlink()
+    integrity.seal(workdir / "checkpoints" / "12")
+    line = command.fails("train", *smoke_arguments(workdir, total=12, every=2), exit_code=2)
     assert "fingerprint" in line
 
 

@@ -33,7 +33,7 @@ def describe_run(config: ConfigDict, source: Source) -> dict[str, Any]:
 
 def _git_commit() -> str | None:
     """The checkout's commit, with + if there are uncommitted changes; None outside a checkout."""
-    folder = Path(__file__).parent
+    folder = Path(inception_jax.__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -41,6 +41,8 @@ def _git_commit() -> str | None:
         ).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:
+            return None  # installed somewhere inside another project's checkout
         dirty = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+" if dirty else "")
     except (OSError, subprocess.CalledProcessError):

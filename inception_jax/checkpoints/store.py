@@ -92,15 +92,16 @@ class CheckpointWriter:
             (unfinished,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
             integrity.seal(unfinished)
 
-    def wait(self) -> None:
-        """Blocks until the last save is complete; raises what went wrong with it."""
-        self._manager.wait_until_finished()
-
     def __enter__(self) -> "CheckpointWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._manager.close()
+        except Exception as error:
+            if kind is None:
+                raise
+            log.error(f"and the last checkpoint was not written: {error}")  # not to hide the cause
 
 
 def _ranking(metrics: dict[str, float]) -> float:
@@ -112,7 +113,15 @@ def steps(directory: Path) -> list[int]:
     """The numbers in `directory` that look like checkpoints, ascending; damaged ones included."""
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+    names = (path.name for path in directory.iterdir())
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+
+
+def verify(checkpoint: Path) -> None:
+    """Raises DamagedCheckpointError if a file has changed or it is not of the step of its name."""
+    step = read_description(checkpoint)["step"]
+    if checkpoint.name != str(step):
+        raise DamagedCheckpointError(f"it is a copy of step {step}")
 
 
 def read_description(checkpoint: Path) -> dict[str, Any]:
@@ -174,7 +183,7 @@ def newest_good(directory: Path) -> Path | None:
     """The newest undamaged checkpoint in `directory`; passed-over ones are named in the log."""
     for step in reversed(steps(directory)):
         try:
-            integrity.verify_seal(directory / str(step))
+            verify(directory / str(step))
             return directory / str(step)
         except DamagedCheckpointError as error:
             log.warning(f"checkpoint {step} is damaged ({error}); falling back to an older one")
@@ -186,21 +195,24 @@ def restore_newest(
 ) -> Restored | None:
     """Restores the newest good checkpoint; moves damaged ones to `set_aside`, losing nothing.
 
+    Older ones are verified, too: what Orbax is then told to look after is sound.
+
     Returns None if there is no good checkpoint.
     """
-    found = steps(directory)
+    found, restored = steps(directory), None
     for step in reversed(found):
         checkpoint = directory / str(step)
         try:
-            restored = restore(checkpoint, target, sharding)
-            log.info(f"resuming from {checkpoint}")
-            return restored
+            verify(checkpoint)
+            if restored is None:
+                restored = restore(checkpoint, target, sharding)
+                log.info(f"resuming from {checkpoint}")
         except DamagedCheckpointError as error:
             moved = _move_aside(checkpoint, set_aside)
             log.warning(f"checkpoint {step} is damaged ({error}); moved it to {moved}")
-    if found:
+    if found and restored is None:
         log.warning("no checkpoint is undamaged: starting from step 0")
-    return None
+    return restored
 
 
 def _move_aside(checkpoint: Path, set_aside: Path) -> Path:

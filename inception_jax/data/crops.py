@@ -77,8 +77,12 @@ def training_crop(
 def center_crop(image: np.ndarray, *, short_side: int, size: int) -> np.ndarray:
     """Resizes the shorter side to `short_side`, aspect kept, and cuts the centre [size, size, 3].
 
-    Shrinks by area averaging, enlarges bilinearly.
+    Shrinks by area averaging, enlarges bilinearly. Of an image more than four times as long as wide
+    only the middle is resized, which bounds the memory.
     """
+    limit = 4 * min(image.shape[:2])
+    top, left = (max(0, (side - limit) // 2) for side in image.shape[:2])
+    image = image[top : top + limit, left : left + limit]
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
     resized = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))

@@ -111,11 +111,14 @@ def check_data(config: ConfigDict) -> None:
     for field in ("crop_area", "crop_aspect_ratio"):
         bounds = data[field]
         numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
-        if not numbers or not 0 < bounds[0] <= bounds[1]:
-            raise UsageError(f"data.{field} is {bounds}; it is (least, most), both positive")
+        most = 1 if field == "crop_area" else math.inf
+        if not numbers or not 0 < bounds[0] <= bounds[1] <= most:
+            raise UsageError(f"data.{field} is {bounds}; it is (least, most), above 0 up to {most}")
     for field in ("mean", "std"):
-        if len(data[field]) != 3:
-            raise UsageError(f"data.{field} is {data[field]}; it has one number a colour: R, G, B")
+        colours = data[field]
+        numbers = len(colours) == 3 and all(isinstance(c, int | float) for c in colours)
+        if not numbers or (field == "std" and min(colours) <= 0):
+            raise UsageError(f"data.{field} is {colours}; it has a number each for R, G and B")
     if short_side < data.image_size:
         raise UsageError(
             f"evaluation.short_side {short_side} is less than data.image_size {data.image_size}"

@@ -63,10 +63,20 @@ class TfdsSource:
     def __init__(self, data: ConfigDict, split: str, num_classes: int):
         del num_classes  # the files know
         self._name = f"{data.name} {split}"
+        folder = Path(data.data_dir).expanduser() / data.name
         try:
             builder = tfds.core.read_only_builder.builder_from_files(
-                data.name, data_dir=str(Path(data.data_dir).expanduser())
+                data.name, data_dir=str(folder.parent)
             )
+            decoders = {"image": tfds.decode.SkipDecoding()}
+            self._records = builder.as_data_source(split, decoders=decoders)
+            features = builder.info.features
+            names = list(features)
+            classes = features["label"] if {"image", "label"} <= set(names) else None
+            if not isinstance(classes, tfds.features.ClassLabel):
+                raise UserError(f"{folder} needs an image and a class as its label; it has {names}")
+            self.class_names = tuple(classes.names)
+            self.fingerprint = self._fingerprint(builder.info, split)
         except tfds.core.DatasetNotFoundError:
             remedy = f"make it with: python -m inception_jax.prepare {data.name} --data_dir"
             if data.name not in PREPARERS:
@@ -75,27 +85,22 @@ class TfdsSource:
                 f"no prepared data {data.name!r} in {str(data.data_dir)!r}; "
                 f"{remedy} {data.data_dir}"
             ) from None
-        try:
-            self._records = builder.as_data_source(
-                split, decoders={"image": tfds.decode.SkipDecoding()}
-            )
         except NotImplementedError:
             raise UserError(
-                f"{builder.data_path} has no random access: prepare it again with "
-                "file_format='array_record'"
+                f"{folder} has no random access: prepare it again with file_format='array_record'"
             ) from None
         except ValueError:
             raise UsageError(
                 f"split {split!r} of {data.name} is unknown or empty; "
                 f"it has {', '.join(builder.info.splits)}"
             ) from None
-        features = builder.info.features
-        names = list(features)
-        classes = features["label"] if {"image", "label"} <= set(names) else None
-        if not isinstance(classes, tfds.features.ClassLabel):
-            raise UserError(f"{data.name} needs an image and a class as its label; it has {names}")
-        self.class_names = tuple(classes.names)
-        self.fingerprint = self._fingerprint(builder.info, split)
+        except UserError:
+            raise
+        except Exception as error:  # no class of errors of its own for damage
+            message = " ".join(str(error).split())
+            raise UserError(
+                f"{folder} is damaged, delete and prepare it again: {message}"
+            ) from None
 
     def _fingerprint(self, info: Any, split: str) -> str:
         """Of the layout in full and of 64 examples spread over the split."""
@@ -117,9 +122,14 @@ class TfdsSource:
         indices = [int(index) for index in indices]
         records = self._records.__getitems__(indices)
         return [
-            Example(decode(record["image"], f"{self._name}: example {index}"), int(record["label"]))
-            for index, record in zip(indices, records, strict=True)
+            self._example(index, record) for index, record in zip(indices, records, strict=True)
         ]
+
+    def _example(self, index: int, record: dict[str, Any]) -> Example:
+        name, label = f"{self._name}: example {index}", int(record["label"])
+        if not 0 <= label < len(self.class_names):  # TFDS marks an unlabelled split with -1
+            raise UserError(f"{name} has the label {label}: not one of the classes")
+        return Example(decode(record["image"], name), label)
 
 
 class FakeSource:

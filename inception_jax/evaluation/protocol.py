@@ -38,12 +38,12 @@ def make_evaluate(
     example of `source` counts exactly once. `progress` is called with the examples done so far.
     """
     data = config.data
+    compute_logits = make_logits(network, data, mesh)
 
     @functools.partial(jax.jit, out_shardings=replicated(mesh))
     def sums(params, batch_stats, batch):
-        images = normalize(batch["image"], data.mean, data.std)
-        outputs, _ = network.apply(params, batch_stats, images, train=False)
-        return batch_sums(outputs.logits, batch["label"], batch["mask"])
+        logits = compute_logits(params, batch_stats, batch["image"])
+        return batch_sums(logits, batch["label"], batch["mask"])
 
     def evaluate(
         params: Any, batch_stats: Any, progress: Callable[[int], None] | None = None

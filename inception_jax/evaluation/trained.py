@@ -8,7 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inception_jax import configuration
+from inception_jax import configuration, workdir
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.distributed import devices
@@ -73,13 +73,14 @@ def load(
     )
 
 
-def newest_in(workdir: Path) -> Path:
+def newest_in(run: Path) -> Path:
     """The newest good checkpoint of a run.
 
     Raises:
       UserError: there is none.
     """
-    checkpoint = store.newest_good(workdir / "checkpoints")
+    folder = run / workdir.CHECKPOINTS
+    checkpoint = store.newest_good(folder)
     if checkpoint is None:
-        raise UserError(f"no good checkpoint in {workdir / 'checkpoints'}: train first")
+        raise UserError(f"no good checkpoint in {folder}: train first")
     return checkpoint

@@ -241,10 +241,11 @@ class GoogLeNet(nnx.Module):
             x = jax.eval_shape(functools.partial(layer, train=False), x)
             if config.auxiliary and row.name in AUXILIARY_HEADS:
                 if min(x.shape[1:3]) < 5:
+                    small = "" if config.stem == "small" else ", model.stem='small'"
                     raise UsageError(
-                        f"model.image_size {config.image_size} leaves {x.shape[1]}x{x.shape[2]} at "
-                        f"{row.name}, less than the auxiliary heads' 5x5 pool: use larger images, "
-                        "model.stem='small' or model.auxiliary=False"
+                        f"data.image_size {config.image_size} leaves {x.shape[1]}x{x.shape[2]} at "
+                        f"{row.name}, less than the auxiliary heads' 5x5 pool: use larger images"
+                        f"{small} or model.auxiliary=False"
                     )
                 _attach(self, AUXILIARY_HEADS[row.name], AuxiliaryHead(x, config, **unit))
         self.loss3 = MainHead(x, config, **dense)

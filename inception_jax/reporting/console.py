@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-stdout = Console(highlight=False, markup=False)
-stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+stdout = Console(highlight=False, markup=False, emoji=False)
+stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 class _ConsoleHandler(logging.Handler):

@@ -7,7 +7,8 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from inception_jax import json_files
+from inception_jax import json_files, workdir
+from inception_jax.errors import UserError
 
 
 class MetricsLog:
@@ -17,12 +18,12 @@ class MetricsLog:
     the file is the one of a run never interrupted (but for rates and times).
     """
 
-    def __init__(self, workdir: Path, resume_step: int):
-        self._path = workdir / "metrics.jsonl"
+    def __init__(self, folder: Path, resume_step: int):
+        self._path = folder / workdir.METRICS
         kept = [line for line in read_lines(self._path) if line["step"] <= resume_step]
         json_files.replace(self._path, "".join(json_files.to_text(line) + "\n" for line in kept))
         self._file = self._path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
+        self._board = SummaryWriter(str(folder / workdir.TENSORBOARD), purge_step=resume_step + 1)
 
     def write(self, step: int, values: Mapping[str, Any], split: str | None = None) -> None:
         """Appends the values of one step, and sends the numbers to TensorBoard."""
@@ -41,13 +42,18 @@ class MetricsLog:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a metrics.jsonl; an interrupted last one is left out."""
+    """The lines of a metrics.jsonl; an interrupted last one is left out.
+
+    Raises:
+      UserError: a line before the last is no JSON object; nothing is dropped.
+    """
     if not path.exists():
         return []
+    complete, _, _ = path.read_text().rpartition("\n")
     lines = []
-    for text in path.read_text().splitlines():
+    for number, text in enumerate(complete.splitlines(), 1):
         try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
+            lines.append(dict(json.loads(text)))
+        except (ValueError, TypeError):
+            raise UserError(f"{path}, line {number}, is no JSON object: mend or move it") from None
     return lines

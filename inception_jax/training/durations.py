@@ -18,7 +18,7 @@ def to_steps(field: str, text: str, *, batch_size: int, examples: int) -> int:
     Raises:
       UsageError: anything else.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(step|epoch|example)s?\s*", str(text))
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(step|epoch|example)s?\s*", str(text))
     if match is None:
         raise UsageError(
             f"{field} is {text!r}; a duration reads '60 steps', '8 epochs' or '1000000 examples'"

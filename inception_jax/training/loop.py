@@ -4,12 +4,15 @@ import collections
 import dataclasses
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from inception_jax import workdir
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe_run
 from inception_jax.data import order
@@ -19,14 +22,14 @@ from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
 from inception_jax.evaluation.protocol import make_evaluate
 from inception_jax.models.network import build, network_config
-from inception_jax.reporting import progress
+from inception_jax.reporting import console, progress
 from inception_jax.reporting.metrics_log import MetricsLog
 from inception_jax.reporting.stopwatch import Stopwatch
-from inception_jax.training import durations, workdir
+from inception_jax.training import durations
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import make_schedule
 from inception_jax.training.state import TrainState, from_tree, initial_state, to_tree
-from inception_jax.training.steps import make_train_step
+from inception_jax.training.steps import TrainStep, make_train_step
 
 log = logging.getLogger(__name__)
 
@@ -104,16 +107,33 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     evaluate = make_evaluate(network, config, test, mesh)
     description = describe_run(config, source)
 
-    workdir.claim(folder, config)
     averaging = config.training.average_decay > 0
     state = initial_state(network, optimizer, config.seed, averaging=averaging)
-    state = _resume(state, folder, source, mesh)
-    start = int(state.step)
 
+    with workdir.claim(folder, description["config"]):
+        log_file = folder / workdir.LOGS / f"process_{jax.process_index()}.log"
+        console.add_file(logging.getLogger("inception_jax"), log_file)
+        state = _resume(state, folder, description, mesh)
+        return _run(config, folder, plan, source, mesh, state, train_step, evaluate, description)
+
+
+def _run(
+    config: ConfigDict,
+    folder: Path,
+    plan: Plan,
+    source: Source,
+    mesh: Mesh,
+    state: TrainState,
+    train_step: TrainStep,
+    evaluate: Callable[..., dict[str, Any]],
+    description: dict[str, Any],
+) -> dict[str, Any]:
+    """Steps from the state to the end of the plan."""
+    start = int(state.step)
     with (
         MetricsLog(folder, resume_step=start) as metrics_log,
         store.CheckpointWriter(
-            workdir.checkpoints_in(folder),
+            folder / workdir.CHECKPOINTS,
             keep_last=config.checkpoints.keep_last,
             keep_best=config.checkpoints.keep_best,
         ) as checkpoints,
@@ -149,8 +169,9 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                 finish_oldest()
             last = step == plan.total
             evaluating = last or step % plan.evaluate_every == 0
-            saving = last or step % plan.checkpoint_every == 0
-            if not (evaluating or saving):
+            # What was evaluated is saved: else the best state could be gone.
+            saving = evaluating or step % plan.checkpoint_every == 0
+            if not saving:
                 continue
             while pending:  # nothing is saved before its loss is known to be finite
                 finish_oldest()
@@ -163,9 +184,8 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                         f"top-5 {evaluation['top5']:.4f}, loss {evaluation['loss']:.4f} "
                         f"({evaluation['examples']} examples)"
                     )
-                if saving:
-                    top1 = evaluation["top1"] if evaluating else None
-                    checkpoints.save(step, to_tree(state), description, top1)
+                top1 = evaluation["top1"] if evaluating else None
+                checkpoints.save(step, to_tree(state), description, top1)
     if start == plan.total:
         log.info(f"already trained for {plan.total} steps")
         evaluation = evaluate(*inference_weights(state))
@@ -179,16 +199,17 @@ def inference_weights(state: TrainState) -> tuple[Any, Any]:
     return state.params, state.batch_stats
 
 
-def _resume(state: TrainState, folder: Path, source: Source, mesh: Any) -> TrainState:
+def _resume(state: TrainState, folder: Path, description: dict[str, Any], mesh: Mesh) -> TrainState:
     restored = store.restore_newest(
-        workdir.checkpoints_in(folder),
+        folder / workdir.CHECKPOINTS,
         to_tree(state),
         devices.replicated(mesh),
-        workdir.damaged_checkpoints_in(folder),
+        folder / workdir.DAMAGED_CHECKPOINTS,
     )
     if restored is None:
         return devices.replicate(state, mesh)
-    if restored.description["data_fingerprint"] != source.fingerprint:
+    workdir.check_same(folder, restored.description["config"], description["config"])
+    if restored.description["data_fingerprint"] != description["data_fingerprint"]:
         raise UsageError(
             f"the training data is not what {folder} was trained on (its fingerprint differs): "
             "use the same data, or another --workdir"

@@ -1,0 +1,63 @@
+"""A run's folder: what lies where, and whose it is."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inception_jax import configuration, json_files
+from inception_jax.errors import UsageError, UserError
+
+CONFIG, METRICS, TENSORBOARD, LOGS = "config.json", "metrics.jsonl", "tensorboard", "logs"
+CHECKPOINTS = "checkpoints"  # one folder a saved step
+DAMAGED_CHECKPOINTS = "damaged_checkpoints"  # those that failed verification are moved here
+RESULTS = "results"  # of evaluations, JSON
+
+
+def of_checkpoint(checkpoint: Path) -> Path:
+    """The run that a checkpoint belongs to; the folder it lies in if it belongs to none."""
+    parent = checkpoint.resolve().parent
+    return parent.parent if parent.name == CHECKPOINTS else parent
+
+
+@contextlib.contextmanager
+def claim(folder: Path, config: dict[str, Any]) -> Iterator[None]:
+    """Makes the folder with its config.json, or checks that the run in it is of this config.
+
+    For the length of the block no other process can claim it.
+
+    Raises:
+      UsageError: it belongs to another config; the differing fields are named.
+      UserError: another process is training in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is training in {folder}") from None
+        path = folder / CONFIG
+        if path.exists():
+            check_same(folder, _read(path), config)
+        else:
+            json_files.replace(path, json_files.to_text(config, indent=2) + "\n")
+        yield
+
+
+def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raises UsageError, naming the differing fields, if `new` is not the config of the run."""
+    if changed := configuration.differences(old, new):
+        fields = ", ".join(f"{name} was {a!r}, is {b!r}" for name, (a, b) in changed.items())
+        raise UsageError(f"{folder} has a run of another config ({fields}): use another --workdir")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is no JSON object: move {path.parent} away")
+    return config
