@@ -1,10 +1,10 @@
 """The training loop: data in, steps, metrics, evaluations, checkpoints."""
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe_run
 from inception_jax.data import order
 from inception_jax.data.pipeline import check_data, training_batches
-from inception_jax.data.sources import Source, open_source
+from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
 from inception_jax.evaluation.protocol import make_evaluate
@@ -29,7 +29,7 @@ from inception_jax.training import durations
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import make_schedule
 from inception_jax.training.state import TrainState, from_tree, initial_state, to_tree
-from inception_jax.training.steps import TrainStep, make_train_step
+from inception_jax.training.steps import make_train_step
 
 log = logging.getLogger(__name__)
 
@@ -110,36 +110,24 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     averaging = config.training.average_decay > 0
     state = initial_state(network, optimizer, config.seed, averaging=averaging)
 
-    with workdir.claim(folder, description["config"]):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(workdir.claim(folder, description["config"]))
         log_file = folder / workdir.LOGS / f"process_{jax.process_index()}.log"
         console.add_file(logging.getLogger("inception_jax"), log_file)
         state = _resume(state, folder, description, mesh)
-        return _run(config, folder, plan, source, mesh, state, train_step, evaluate, description)
-
-
-def _run(
-    config: ConfigDict,
-    folder: Path,
-    plan: Plan,
-    source: Source,
-    mesh: Mesh,
-    state: TrainState,
-    train_step: TrainStep,
-    evaluate: Callable[..., dict[str, Any]],
-    description: dict[str, Any],
-) -> dict[str, Any]:
-    """Steps from the state to the end of the plan."""
-    start = int(state.step)
-    with (
-        MetricsLog(folder, resume_step=start) as metrics_log,
-        store.CheckpointWriter(
-            folder / workdir.CHECKPOINTS,
-            keep_last=config.checkpoints.keep_last,
-            keep_best=config.checkpoints.keep_best,
-        ) as checkpoints,
-        training_batches(source, config.data, config.seed, start, plan.total, mesh) as batches,
-        progress.show("step", plan.total, start) as show,
-    ):
+        start = int(state.step)
+        metrics_log = stack.enter_context(MetricsLog(folder, resume_step=start))
+        checkpoints = stack.enter_context(
+            store.CheckpointWriter(
+                folder / workdir.CHECKPOINTS,
+                keep_last=config.checkpoints.keep_last,
+                keep_best=config.checkpoints.keep_best,
+            )
+        )
+        batches = stack.enter_context(
+            training_batches(source, config.data, config.seed, start, plan.total, mesh)
+        )
+        show = stack.enter_context(progress.show("step", plan.total, start))
         watch = Stopwatch(config.data.batch_size, plan.total, start)
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
