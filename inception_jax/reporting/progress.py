@@ -5,7 +5,7 @@ import datetime
 import logging
 from collections.abc import Callable, Iterator
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from inception_jax.reporting import console
 
@@ -34,9 +34,8 @@ def show(what: str, total: int, start: int = 0) -> Iterator[Update]:
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=8),
         TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[text]}"),
-        TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )

@@ -143,7 +143,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
             show(
                 step,
                 f"loss {values['loss']:.4f}, {rates['images_per_second']:.0f} images/s, "
-                f"{rates['input_wait']:.0%} waiting for input",
+                f"{rates['input_wait']:.0%} input wait",
                 watch.seconds_left(step),
             )
 
