@@ -89,10 +89,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         config = runpy.run_path(file)["get_config"](argument)
     except UsageError:
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a config is code and may raise anything
+    except (Exception, SystemExit) as error:  # a config is code
         raise UsageError(f"{file}: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(config, ConfigDict):
         raise UsageError(f"{file}: get_config returns a {type(config).__name__}, not a ConfigDict")

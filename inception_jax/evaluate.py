@@ -14,7 +14,10 @@ from inception_jax.reporting import progress
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
-    """Prints the result as JSON and writes it to the run's results folder."""
+    """Prints the result as JSON and writes it to the run's results folder.
+
+    `images_per_second` is of the whole evaluation, compilation included.
+    """
     mesh = devices.make_mesh()
     checkpoint = flags.checkpoint or trained.newest_in(flags.workdir)
     model = trained.load(checkpoint, mesh, weights=flags.weights, overrides=overrides)

@@ -84,8 +84,15 @@ def test_damaged_data_says_what_to_do(digits, data_dir, tmp_path):
     shutil.copytree(data_dir / "digits", tmp_path / "digits")
     digits.data_dir = str(tmp_path)
     (shard,) = (tmp_path / "digits" / "1.0.0").glob("digits-train*")
-    shard.write_bytes(shard.read_bytes()[:1000])
-    with pytest.raises(UserError, match=f"{tmp_path / 'digits'} is damaged, delete and prepare"):
+    message = f"{tmp_path / 'digits'} is damaged, delete and prepare"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:1000])
+    with pytest.raises(UserError, match=message):
+        open_source(digits, "train", 10)
+    shard.write_bytes(content)
+    assert len(open_source(digits, "train", 10)) == 1437
+    (tmp_path / "digits" / "1.0.0" / "features.json").write_text("{")
+    with pytest.raises(UserError, match=message):
         open_source(digits, "train", 10)
 
 

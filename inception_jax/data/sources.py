@@ -63,13 +63,13 @@ class TfdsSource:
     def __init__(self, data: ConfigDict, split: str, num_classes: int):
         del num_classes  # the files know
         self._name = f"{data.name} {split}"
-        folder = Path(data.data_dir).expanduser() / data.name
+        data_dir = Path(data.data_dir).expanduser()
+        folder = data_dir / data.name
         try:
             builder = tfds.core.read_only_builder.builder_from_files(
-                data.name, data_dir=str(folder.parent)
+                data.name, data_dir=str(data_dir)
             )
-            decoders = {"image": tfds.decode.SkipDecoding()}
-            self._records = builder.as_data_source(split, decoders=decoders)
+            self._records = self._open(builder, split)
             features = builder.info.features
             names = list(features)
             classes = features["label"] if {"image", "label"} <= set(names) else None
@@ -85,21 +85,27 @@ class TfdsSource:
                 f"no prepared data {data.name!r} in {str(data.data_dir)!r}; "
                 f"{remedy} {data.data_dir}"
             ) from None
-        except NotImplementedError:
-            raise UserError(
-                f"{folder} has no random access: prepare it again with file_format='array_record'"
-            ) from None
-        except ValueError:
-            raise UsageError(
-                f"split {split!r} of {data.name} is unknown or empty; "
-                f"it has {', '.join(builder.info.splits)}"
-            ) from None
         except UserError:
             raise
-        except Exception as error:  # no class of errors of its own for damage
+        except Exception as error:  # the libraries have no class of errors for damaged files
             message = " ".join(str(error).split())
             raise UserError(
                 f"{folder} is damaged, delete and prepare it again: {message}"
+            ) from None
+
+    def _open(self, builder: Any, split: str) -> Any:
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        try:
+            return builder.as_data_source(split, decoders=decoders)
+        except NotImplementedError:  # TFDS, of a file format like TFRecord
+            raise UserError(
+                f"{builder.data_path} has no random access: prepare it again with "
+                "file_format='array_record'"
+            ) from None
+        except ValueError:
+            raise UsageError(
+                f"split {split!r} of {builder.name} is unknown or empty; "
+                f"it has {', '.join(builder.info.splits)}"
             ) from None
 
     def _fingerprint(self, info: Any, split: str) -> str:
