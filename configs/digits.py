@@ -31,6 +31,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
         std=(127.5, 127.5, 127.5),
         threads=2,
     )
+    # Gray digits have no colours to distort.
+    config.photometric.update(brightness=(1.0, 1.0), contrast=(1.0, 1.0), saturation=(1.0, 1.0))
+    config.photometric.lighting = 0.0
     config.optimizer.nesterov = True
     learning_rate = 0.1 * arguments.batch_size / 64
     config.schedule.update(name="cosine", learning_rate=learning_rate, warmup="1 epochs")

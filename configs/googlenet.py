@@ -40,6 +40,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "auxiliary_dropout": 0.7,  # share dropped in the auxiliary heads (section 5)
             "initialization": "caffe",  # caffe (the paper is silent) | he
             "dtype": "float32",  # of the computation: float32 | bfloat16 (accelerators)
+            # Checkpoint to start from ("" for none): WORKDIR/checkpoints/STEP. Its averaged weights
+            # where it has some; classifiers of other classes start afresh.
+            "init_from": "",
         }
     )
     config.data = ConfigDict(
@@ -52,6 +55,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
             # the learning rate stays; set as the config's argument, the rate follows.
             "batch_size": arguments.batch_size,
             "image_size": 224,  # pixels, square (section 5)
+            # inception (section 6: random area and aspect ratio) | caffe (bvlc_googlenet: the image
+            # squeezed to 256x256, a random 224x224 of it; crop_* and interpolations do not count).
+            "crop": "inception",
             "crop_area": (0.08, 1.0),  # share of the image's area, uniform (section 6)
             "crop_aspect_ratio": (3 / 4, 4 / 3),  # width / height (section 6), uniform
             "flip": True,  # mirror half of the training images (solver: mirror)
@@ -60,8 +66,21 @@ def get_config(argument: str | None = None) -> ConfigDict:
             # (image - mean) / std, image in 0..255 RGB; Caffe's mean, and no division.
             "mean": (123.0, 117.0, 104.0),
             "std": (1.0, 1.0, 1.0),
+            # Decode training images as Pillow does; False is faster and 1/255 off on average.
+            "exact_decoding": False,
+            # Largest share of training images that may be unreadable; each is replaced by the next.
+            "max_bad_fraction": 0.01,
             "threads": 8,  # reading batches ahead on the host; any number gives the same run
             "fake_examples": 1000,  # size of each split of the fake source
+        }
+    )
+    config.photometric = ConfigDict(  # section 6, "of Andrew Howard": arXiv 1312.5402
+        {
+            # Ranges of the factors, uniform, in random order; (1, 1) is off.
+            "brightness": (0.5, 1.5),
+            "contrast": (0.5, 1.5),
+            "saturation": (0.5, 1.5),
+            "lighting": 0.1,  # standard deviation along ILSVRC's colour components; 0 is off
         }
     )
     config.optimizer = ConfigDict(
@@ -70,6 +89,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "nesterov": False,  # plain momentum, as the solver
             "weight_decay": 2e-4,  # L2 on kernels, not on biases and norms (solver)
             "gradient_clip": 0.0,  # largest global norm; 0 is off (the paper has none)
+            # For fine-tuning: (("conv", 0.1), ("inception_3", 0.3)) slows the layers whose names
+            # begin so; the first that fits counts, 0 freezes parameters, all others have 1.
+            "learning_rate_factors": (),
         }
     )
     config.schedule = ConfigDict(
@@ -100,6 +122,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "split": "validation",  # TFDS split
             "every": "4 epochs",  # and always at the end
             "short_side": 256,  # pixels: resize to this, then cut the centre (section 7)
+            # An unreadable image: error (stop, naming it) | wrong (it counts as a wrong answer).
+            "bad_images": "error",
         }
     )
     config.checkpoints = ConfigDict(

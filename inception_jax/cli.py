@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from inception_jax.errors import UsageError, UserError
 from inception_jax.reporting import console
@@ -26,11 +26,12 @@ def path(text: str) -> Path:
 class Parser(argparse.ArgumentParser):
     """argparse, with errors of one line and no guessing of abbreviated flags."""
 
-    def __init__(self, description: str | None):
+    def __init__(self, description: str | None, **options: Any):
         super().__init__(
             description=description,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
         )
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 

@@ -25,8 +25,10 @@ PLACEMENT_FIELDS = ("data.data_dir", "data.threads")
 RANGES = {
     "seed": (0, 2**32 - 1),  # all that a key for dropout takes
     "data.batch_size": (1, math.inf),
-    "data.image_size": (1, math.inf),
+    "data.image_size": (0, math.inf),  # 0: from the data
     "data.threads": (1, 1024),
+    "data.max_bad_fraction": (0, 1),
+    "photometric.lighting": (0, math.inf),
     "data.fake_examples": (1, math.inf),
     "model.width": (1e-3, 1e3),
     "optimizer.momentum": (0, 1),
@@ -40,6 +42,21 @@ RANGES = {
     "training.average_decay": (0, 1),
     "checkpoints.keep_last": (1, math.inf),  # a run resumes from the newest
     "checkpoints.keep_best": (0, math.inf),
+}
+
+
+# Fields that checkpoints of older versions lack, and what those versions did.
+ADDED_FIELDS = {
+    "model.init_from": "",
+    "data.crop": "inception",
+    "data.exact_decoding": True,
+    "data.max_bad_fraction": 0.0,
+    "photometric.brightness": (1.0, 1.0),
+    "photometric.contrast": (1.0, 1.0),
+    "photometric.saturation": (1.0, 1.0),
+    "photometric.lighting": 0.0,
+    "optimizer.learning_rate_factors": (),
+    "evaluation.bad_images": "error",
 }
 
 
@@ -149,8 +166,20 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """The inverse of `to_dict`; lists become tuples again, so that overrides keep their types."""
-    return ConfigDict(_tuples(values)).lock()
+    """The inverse of `to_dict`; lists become tuples again, so that overrides keep their types.
+
+    Fields younger than `values` get what older versions did.
+    """
+    return ConfigDict(_tuples(with_added_fields(values))).lock()
+
+
+def with_added_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """A copy in which ADDED_FIELDS that are missing are there."""
+    values = {name: dict(v) if isinstance(v, dict) else v for name, v in values.items()}
+    for field, value in ADDED_FIELDS.items():
+        section, name = field.split(".")
+        values.setdefault(section, {}).setdefault(name, value)
+    return values
 
 
 def _tuples(value: Any) -> Any:
@@ -175,7 +204,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Fields that make another run of it, as {"data.batch_size": (old, new)}."""
-    old, new = flatten(old), flatten(new)
+    old, new = (flatten(_tuples(with_added_fields(values))) for values in (old, new))
     return {
         field: (old.get(field), new.get(field))
         for field in sorted(old.keys() | new.keys())

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from jax.sharding import Mesh
 from rich.table import Column, Table
 
 from inception_jax import cli
+from inception_jax.data import image_files
 from inception_jax.data.crops import center_crop
 from inception_jax.data.decode import decode
 from inception_jax.data.pipeline import check_data
@@ -20,7 +20,6 @@ from inception_jax.evaluation import trained
 from inception_jax.evaluation.protocol import make_logits
 from inception_jax.reporting import console, progress
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TOP = 5
 
 
@@ -53,22 +52,15 @@ def find_images(paths: list[Path]) -> Iterator[Path]:
     """
     for path in paths:
         if path.is_dir():
-            found = (Path(folder, name) for folder, _, names in _walk(path) for name in names)
-            files = sorted(p for p in found if p.suffix.lower() in SUFFIXES)
+            files = [file for file in image_files.walk(path) if image_files.is_image(file)]
             if not files:
-                raise UserError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
+                suffixes = ", ".join(image_files.SUFFIXES)
+                raise UserError(f"no images in {path} (looked for {suffixes})")
             yield from files
         elif path.exists():
             yield path
         else:
             raise UserError(f"no file {str(path)!r}")
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    def fail(error: OSError) -> None:
-        raise error  # os.walk would pass over a folder that it may not read
-
-    return os.walk(folder, onerror=fail)
 
 
 def predict(model: trained.Trained, paths: list[Path], mesh: Mesh) -> np.ndarray:

@@ -1,13 +1,12 @@
 """A run's folder: what lies where, and whose it is."""
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inception_jax import configuration, json_files
+from inception_jax import configuration, json_files, locks
 from inception_jax.errors import UsageError, UserError
 
 CONFIG, METRICS, TENSORBOARD, LOGS = "config.json", "metrics.jsonl", "tensorboard", "logs"
@@ -32,12 +31,7 @@ def claim(folder: Path, config: dict[str, Any]) -> Iterator[None]:
       UsageError: it belongs to another config; the differing fields are named.
       UserError: another process is training in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is training in {folder}") from None
+    with locks.hold(folder, "training"):
         path = folder / CONFIG
         if path.exists():
             check_same(folder, _read(path), config)

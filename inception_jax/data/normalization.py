@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """(images - mean) / std per channel; uint8 [..., 3] to float32, mean and std in 0..255."""
+    """(images - mean) / std per channel; [..., 3] in 0..255 to float32, mean and std in 0..255."""
     offset = jnp.asarray(mean, jnp.float32).reshape((1,) * (images.ndim - 1) + (3,))
     scale = jnp.asarray(std, jnp.float32).reshape(offset.shape)
     return (images.astype(jnp.float32) - offset) / scale

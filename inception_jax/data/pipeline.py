@@ -1,13 +1,18 @@
 """Batches: what step s trains on, and the whole split in order for an evaluation.
 
 A host batch is a dictionary: `image` uint8 [batch, size, size, 3] RGB, `label` int32 [batch],
-`index` int64 [batch] (example number in the split), and for evaluation `mask` bool [batch], False
-where the last batch was filled up. Each process reads its own slice of the global batch.
+`index` int64 [batch] (example number in the split); in training `epoch` int32 [batch] and
+`replaced` bool [batch], True where another image stands in for an unreadable one; in an evaluation
+`mask` bool [batch], False where the last batch was filled up, and `bad` bool [batch], True for an
+unreadable image. Each process reads its own slice of the global batch.
 """
 
+import collections
 import contextlib
+import functools
+import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import grain
 import jax
@@ -16,9 +21,18 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inception_jax.data import crops, order
+from inception_jax.data.decode import BadImageError, EncodedImage, decode
 from inception_jax.data.sources import Example, Source
 from inception_jax.distributed.devices import to_devices
-from inception_jax.errors import UsageError
+from inception_jax.errors import UsageError, UserError
+
+log = logging.getLogger(__name__)
+
+# How many examples after an unreadable one are tried in its place.
+REPLACEMENTS = 100
+
+# Batches whose copy to the devices has begun before they are asked for.
+PREFETCHED = 2
 
 HostBatch = dict[str, np.ndarray]
 DeviceBatch = dict[str, jax.Array]
@@ -27,45 +41,85 @@ DeviceBatch = dict[str, jax.Array]
 def read_training_batch(
     source: Source, data: ConfigDict, seed: int, step: int, part: slice
 ) -> HostBatch:
-    """The `part` of the global batch of step `step` (from 0): a pure function of its arguments."""
+    """The `part` of the global batch of step `step` (from 0): a pure function of its arguments.
+
+    An unreadable image is replaced by the next readable one in the source, with its label.
+
+    Raises:
+      UserError: there is no readable one nearby.
+    """
     epochs, indices = order.batch_order(seed, step, data.batch_size, len(source))
     epochs, indices = epochs[part], indices[part]
+    crop = crops.TrainingCrop.from_config(data)
+    size = data.image_size
+    batch = {
+        "image": np.empty((len(indices), size, size, 3), np.uint8),
+        "label": np.empty(len(indices), np.int32),
+        "index": indices,
+        "epoch": epochs.astype(np.int32),
+        "replaced": np.zeros(len(indices), bool),
+    }
     examples = source.read(indices)
-    images = [
-        crops.training_crop(
-            example.image,
-            order.uniform_draws(seed, epoch, index, crops.TRAINING_CROP_DRAWS),
-            size=data.image_size,
-            area=data.crop_area,
-            aspect_ratio=data.crop_aspect_ratio,
-            flip=data.flip,
-            interpolations=data.interpolations,
-        )
-        for example, epoch, index in zip(examples, epochs, indices, strict=True)
-    ]
-    return _batch(images, examples, indices)
+    for row, (example, epoch, index) in enumerate(
+        zip(examples, epochs.tolist(), indices.tolist(), strict=True)
+    ):
+        draws = order.uniform_draws(seed, epoch, index, crops.TRAINING_CROP_DRAWS)
+        for candidate in _candidates(source, example, index):
+            try:
+                image = EncodedImage(candidate.encoded, candidate.name)
+                crop(image, draws, batch["image"][row])
+            except BadImageError as error:
+                _warn_once(f"{error}: another is taken for it")
+                batch["replaced"][row] = True
+                continue
+            batch["label"][row] = candidate.label
+            break
+        else:
+            raise UserError(f"{example.name} and the {REPLACEMENTS} after it cannot be read")
+    return batch
+
+
+def _candidates(source: Source, example: Example, index: int) -> Iterator[Example]:
+    """The example, and those that stand in for it if it cannot be read."""
+    yield example
+    for distance in range(1, REPLACEMENTS + 1):
+        yield source.read([(index + distance) % len(source)])[0]
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
 
 
 def read_evaluation_batch(
-    source: Source, size: int, short_side: int, batch_size: int, number: int, part: slice
+    source: Source, data: ConfigDict, evaluation: ConfigDict, number: int, part: slice
 ) -> HostBatch:
-    """The `part` of batch `number` of the split in order; the last one is filled up and masked."""
-    wanted = np.arange(number * batch_size, (number + 1) * batch_size)[part]
-    indices = wanted[wanted < len(source)]
-    examples = source.read(indices)
-    images = [crops.center_crop(e.image, short_side=short_side, size=size) for e in examples]
-    missing = len(wanted) - len(indices)
-    images += [np.zeros((size, size, 3), np.uint8)] * missing
-    examples += [Example(np.zeros((0, 0, 3), np.uint8), 0)] * missing
-    return _batch(images, examples, wanted) | {"mask": wanted < len(source)}
+    """The `part` of batch `number` of the split in order; the last one is filled up and masked.
 
-
-def _batch(images: list[np.ndarray], examples: Sequence[Example], indices: np.ndarray) -> HostBatch:
-    return {
-        "image": np.stack(images),
-        "label": np.array([example.label for example in examples], np.int32),
-        "index": indices,
+    Raises:
+      BadImageError: an unreadable image, unless `evaluation.bad_images` is "wrong".
+    """
+    wanted = np.arange(number * data.batch_size, (number + 1) * data.batch_size)[part]
+    size = data.image_size
+    batch = {
+        "image": np.zeros((len(wanted), size, size, 3), np.uint8),
+        "label": np.zeros(len(wanted), np.int32),
+        "index": wanted,
+        "mask": wanted < len(source),
+        "bad": np.zeros(len(wanted), bool),
     }
+    for row, example in enumerate(source.read(wanted[batch["mask"]])):
+        batch["label"][row] = example.label
+        try:
+            image = decode(example.encoded, example.name)
+        except BadImageError as error:
+            if evaluation.bad_images == "error":
+                raise
+            _warn_once(f"{error}: it counts as wrong")
+            batch["bad"][row] = True
+            continue
+        batch["image"][row] = crops.center_crop(image, short_side=evaluation.short_side, size=size)
+    return batch
 
 
 @contextlib.contextmanager
@@ -84,21 +138,32 @@ def training_batches(
 
 @contextlib.contextmanager
 def evaluation_batches(
-    source: Source, data: ConfigDict, short_side: int, mesh: Mesh
+    source: Source, data: ConfigDict, evaluation: ConfigDict, mesh: Mesh
 ) -> Iterator[Iterator[DeviceBatch]]:
     """The whole split in order on the devices.
 
     The batch size is rounded up to what the devices divide; the result depends on neither.
     """
-    batch_size = math.ceil(data.batch_size / mesh.size) * mesh.size
-    part = _process_part(batch_size)
+    data = data.copy_and_resolve_references()
+    data.batch_size = math.ceil(data.batch_size / mesh.size) * mesh.size
+    part = _process_part(data.batch_size)
 
     def read(number: int) -> HostBatch:
-        return read_evaluation_batch(source, data.image_size, short_side, batch_size, number, part)
+        return read_evaluation_batch(source, data, evaluation, number, part)
 
-    count = math.ceil(len(source) / batch_size)
+    count = math.ceil(len(source) / data.batch_size)
     with _read_ahead(read, 0, count, data.threads, mesh) as batches:
         yield batches
+
+
+def read_ahead_bytes(data: ConfigDict, examples: int) -> int:
+    """What this process holds of batches and of the order of two epochs, at most, in bytes.
+
+    Batches: in each thread, waiting on the host, and copied to the devices.
+    """
+    batches = data.threads + _waiting(data.threads) + PREFETCHED + 1
+    share = data.batch_size // jax.process_count()
+    return batches * share * data.image_size**2 * 3 + 2 * 8 * examples
 
 
 def check_data(config: ConfigDict) -> None:
@@ -108,6 +173,19 @@ def check_data(config: ConfigDict) -> None:
     if unknown or not data.interpolations:
         known = ", ".join(crops.INTERPOLATIONS)
         raise UsageError(f"data.interpolations is {data.interpolations}; it takes some of {known}")
+    if data.crop not in crops.TRAINING_CROPS:
+        raise UsageError(
+            f"data.crop is {data.crop!r}; it may be {' or '.join(crops.TRAINING_CROPS)}"
+        )
+    if config.evaluation.bad_images not in ("error", "wrong"):
+        raise UsageError(
+            f"evaluation.bad_images is {config.evaluation.bad_images!r}; it may be error or wrong"
+        )
+    for field in ("brightness", "contrast", "saturation"):
+        bounds = config.photometric[field]
+        numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
+        if not numbers or not 0 <= bounds[0] <= bounds[1]:
+            raise UsageError(f"photometric.{field} is {bounds}; it is (least, most), from 0 up")
     for field in ("crop_area", "crop_aspect_ratio"):
         bounds = data[field]
         numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
@@ -125,6 +203,11 @@ def check_data(config: ConfigDict) -> None:
         )
 
 
+def _waiting(threads: int) -> int:
+    """Batches that are read or being read before they are asked for."""
+    return threads + 1
+
+
 def _process_part(batch_size: int) -> slice:
     """Which rows of a global batch this process reads."""
     share = batch_size // jax.process_count()
@@ -140,9 +223,18 @@ def _read_ahead(
     Closed at the end of the block, so that no thread outlives it.
     """
     numbers = grain.MapDataset.range(start, stop).map(read)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_waiting(threads))
     iterator = iter(numbers.to_iter_dataset(options))
     try:
-        yield (to_devices(batch, mesh) for batch in iterator)
+        yield _prefetched(to_devices(batch, mesh) for batch in iterator)
     finally:
         iterator.close()
+
+
+def _prefetched(batches: Iterator[DeviceBatch]) -> Iterator[DeviceBatch]:
+    waiting: collections.deque[DeviceBatch] = collections.deque()
+    for batch in batches:
+        waiting.append(batch)
+        if len(waiting) > PREFETCHED:
+            yield waiting.popleft()
+    yield from waiting

@@ -1,28 +1,30 @@
 """Where examples come from: ArrayRecord files prepared through TFDS, or random images."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from tensorflow_datasets.proto import tf_example_pb2
 
-from inception_jax.data.decode import decode
-from inception_jax.data.preparing import PREPARERS
 from inception_jax.errors import UsageError, UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An RGB image, uint8 [height, width, 3], and its class number."""
+    """An image file as it is stored, its class number, and what to call it in messages."""
 
-    image: np.ndarray
+    encoded: bytes
     label: int
+    name: str
 
 
 class Source(Protocol):
@@ -39,17 +41,26 @@ class Source(Protocol):
 def open_source(data: ConfigDict, split: str, num_classes: int) -> Source:
     """Opens a split (slices allowed: "test[:100]") of what `config.data` names.
 
+    Args:
+      data: the config's section.
+      split: in TFDS's notation.
+      num_classes: of the model; 0 takes what the data has.
+
     Raises:
       UserError: the data is not there, or not readable by index.
       UsageError: an unknown source or split; data with another number of classes than the model.
     """
-    sources: dict[str, Callable[..., Source]] = {"tfds": TfdsSource, "fake": FakeSource}
-    if data.source not in sources:
-        raise UsageError(f"data.source is {data.source!r}; it may be {' or '.join(sources)}")
-    source = sources[data.source](data, split, num_classes)
+    source: Source
+    match data.source:
+        case "tfds":
+            source = TfdsSource.from_config(data, split)
+        case "fake":
+            source = FakeSource(data, split, num_classes)
+        case name:
+            raise UsageError(f"data.source is {name!r}; it may be tfds or fake")
     if not len(source):
         raise UsageError(f"split {split!r} of {data.name} is empty")
-    if len(source.class_names) != num_classes:
+    if num_classes and len(source.class_names) != num_classes:
         raise UsageError(
             f"{data.name} has {len(source.class_names)} classes and the model {num_classes}: "
             f"set model.num_classes={len(source.class_names)}"
@@ -58,55 +69,39 @@ def open_source(data: ConfigDict, split: str, num_classes: int) -> Source:
 
 
 class TfdsSource:
-    """ArrayRecord files in `data_dir`/`name`, as TFDS lays them out. Imports no TensorFlow."""
+    """ArrayRecord files as TFDS lays them out. Imports no TensorFlow."""
 
-    def __init__(self, data: ConfigDict, split: str, num_classes: int):
-        del num_classes  # the files know
-        self._name = f"{data.name} {split}"
-        data_dir = Path(data.data_dir).expanduser()
-        folder = data_dir / data.name
-        try:
-            builder = tfds.core.read_only_builder.builder_from_files(
-                data.name, data_dir=str(data_dir)
-            )
-            self._records = self._open(builder, split)
-            features = builder.info.features
-            names = list(features)
-            classes = features["label"] if {"image", "label"} <= set(names) else None
-            if not isinstance(classes, tfds.features.ClassLabel):
-                raise UserError(f"{folder} needs an image and a class as its label; it has {names}")
-            self.class_names = tuple(classes.names)
-            self.fingerprint = self._fingerprint(builder.info, split)
-        except tfds.core.DatasetNotFoundError:
-            remedy = f"make it with: python -m inception_jax.prepare {data.name} --data_dir"
-            if data.name not in PREPARERS:
-                remedy = "prepare it with TFDS, file_format='array_record', data_dir"
-            raise UserError(
-                f"no prepared data {data.name!r} in {str(data.data_dir)!r}; "
-                f"{remedy} {data.data_dir}"
-            ) from None
-        except UserError:
-            raise
-        except Exception as error:  # the libraries have no class of errors for damaged files
-            message = " ".join(str(error).split())
-            raise UserError(
-                f"{folder} is damaged, delete and prepare it again: {message}"
-            ) from None
+    def __init__(self, builder: Any, split: str):
+        """Opens a split of a TFDS builder; see `from_config` and `from_folder`."""
+        self._name = f"{builder.info.full_name} {split}"
+        labels = check_features(builder)
+        # Serialised examples by index: TFDS's own decoding of them takes three times as long.
+        self._records = _open(builder, split).data_source
+        self.class_names = tuple(labels.names)
+        self.fingerprint = self._fingerprint(builder.info, split)
 
-    def _open(self, builder: Any, split: str) -> Any:
-        decoders = {"image": tfds.decode.SkipDecoding()}
-        try:
-            return builder.as_data_source(split, decoders=decoders)
-        except NotImplementedError:  # TFDS, of a file format like TFRecord
-            raise UserError(
-                f"{builder.data_path} has no random access: prepare it again with "
-                "file_format='array_record'"
-            ) from None
-        except ValueError:
-            raise UsageError(
-                f"split {split!r} of {builder.name} is unknown or empty; "
-                f"it has {', '.join(builder.info.splits)}"
-            ) from None
+    @classmethod
+    def from_config(cls, data: ConfigDict, split: str) -> "TfdsSource":
+        """The newest version in `data_dir`/`name`."""
+        with _errors(Path(data.data_dir).expanduser() / data.name):
+            try:
+                builder = tfds.core.read_only_builder.builder_from_files(
+                    data.name, data_dir=str(Path(data.data_dir).expanduser())
+                )
+            except tfds.core.DatasetNotFoundError:
+                raise UserError(
+                    f"no prepared data {data.name!r} in {str(data.data_dir)!r}; "
+                    f"make it with: python -m inception_jax.prepare {_how_to_prepare(data.name)} "
+                    f"--data_dir {data.data_dir}"
+                ) from None
+            return cls(builder, split)
+
+    @classmethod
+    def from_folder(cls, folder: Path, split: str) -> "TfdsSource":
+        """A version folder, the one with dataset_info.json."""
+        with _errors(folder):
+            builder = tfds.core.read_only_builder.builder_from_directory(str(folder))
+            return cls(builder, split)
 
     def _fingerprint(self, info: Any, split: str) -> str:
         """Of the layout in full and of 64 examples spread over the split."""
@@ -116,9 +111,8 @@ class TfdsSource:
                 + [[name, part.num_bytes, part.shard_lengths] for name, part in info.splits.items()]
             ).encode()
         )
-        spread = list(range(0, len(self), max(1, len(self) // 64)))[:64]
-        for record in self._records.__getitems__(spread):
-            digest.update(record["image"] + str(record["label"]).encode())
+        for example in self.read(spread(len(self))):
+            digest.update(example.encoded + str(example.label).encode())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -126,34 +120,95 @@ class TfdsSource:
 
     def read(self, indices: Iterable[int]) -> list[Example]:
         indices = [int(index) for index in indices]
-        records = self._records.__getitems__(indices)
+        records = self._records.__getitems__(indices) if indices else []
         return [
             self._example(index, record) for index, record in zip(indices, records, strict=True)
         ]
 
-    def _example(self, index: int, record: dict[str, Any]) -> Example:
-        name, label = f"{self._name}: example {index}", int(record["label"])
+    def _example(self, index: int, record: bytes) -> Example:
+        features = tf_example_pb2.Example.FromString(record).features.feature
+        name = f"{self._name}: example {index}"
+        if "file_name" in features:
+            name += f" ({features['file_name'].bytes_list.value[0].decode(errors='replace')})"
+        label = features["label"].int64_list.value[0]
         if not 0 <= label < len(self.class_names):  # TFDS marks an unlabelled split with -1
             raise UserError(f"{name} has the label {label}: not one of the classes")
-        return Example(decode(record["image"], name), label)
+        return Example(features["image"].bytes_list.value[0], label, name)
+
+
+def check_features(builder: Any) -> tfds.features.ClassLabel:
+    """The feature of the labels.
+
+    Raises:
+      UsageError: the examples of a TFDS builder are not an image and a class each.
+    """
+    features = builder.info.features
+    names = list(features)
+    if {"image", "label"} <= set(names):
+        image, label = features["image"], features["label"]
+        if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
+            return label
+    raise UsageError(
+        f"{builder.info.full_name} needs an image and a class as its label; it has {names}"
+    )
+
+
+def spread(examples: int) -> range:
+    """At most 64 example numbers over the whole split: a sample that is cheap to read."""
+    return range(0, examples, max(1, examples // 64))[:64]
+
+
+def _how_to_prepare(name: str) -> str:
+    """The command line of `prepare` for a data set; see there for the flags that it wants."""
+    known = {"digits": "digits", "fashion_mnist": "fashion_mnist", "imagenet2012": "ilsvrc2012"}
+    return known.get(name.partition("/")[0], f"folder --images DIR --name {name}")
+
+
+def _open(builder: Any, split: str) -> Any:
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    try:
+        return builder.as_data_source(split, decoders=decoders)
+    except NotImplementedError:  # TFDS, of a file format like TFRecord
+        raise UserError(
+            f"{builder.data_path} has no random access: prepare it again with "
+            "file_format='array_record'"
+        ) from None
+    except ValueError:
+        raise UsageError(
+            f"split {split!r} of {builder.name} is unknown or empty; "
+            f"it has {', '.join(builder.info.splits)}"
+        ) from None
+
+
+@contextlib.contextmanager
+def _errors(folder: Path) -> Iterator[None]:
+    """The libraries have no class of errors for damaged files."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"{folder} is damaged, delete and prepare it again: {message}") from None
 
 
 class FakeSource:
     """Random images and labels, a function of (split, index): for smoke tests and benchmarks.
 
-    Images are an eighth larger than the network's, so that crops have something to choose from.
+    Images are an eighth larger than the network's, so that crops have something to choose from, and
+    encoded as BMP, which takes no time.
     """
 
     def __init__(self, data: ConfigDict, split: str, num_classes: int):
         match = re.fullmatch(r"(\w+)(?:\[(\d*):(\d*)\])?", split)
         if match is None:
             raise UsageError(f"split {split!r}: expected a name, or name[start:stop]")
+        self._split = match[1]
         self._indices = range(data.fake_examples)[
             int(match[2] or 0) : int(match[3] or data.fake_examples)
         ]
         self._key = int.from_bytes(hashlib.sha256(match[1].encode()).digest()[:8], "little")
         self._size = data.image_size + data.image_size // 8
-        self._num_classes = num_classes
         self.class_names = tuple(str(label) for label in range(num_classes))
         self.fingerprint = f"fake {match[1]} {self._indices} {self._size} {num_classes}"
 
@@ -166,5 +221,7 @@ class FakeSource:
     def _example(self, index: int) -> Example:
         count = self._size * self._size * 3
         words = np.random.Philox(key=[self._key, index]).random_raw(count // 8 + 2)
-        image = words[1:].view(np.uint8)[:count].reshape(self._size, self._size, 3)
-        return Example(image, int(words[0] % np.uint64(self._num_classes)))
+        pixels = words[1:].view(np.uint8)[:count].reshape(self._size, self._size, 3)
+        encoded = cv2.imencode(".bmp", pixels)[1].tobytes()
+        label = int(words[0] % np.uint64(len(self.class_names)))
+        return Example(encoded, label, f"fake {self._split}: example {index}")

@@ -34,8 +34,9 @@ def make_evaluate(
 ) -> Callable[..., dict[str, Any]]:
     """Returns `evaluate(params, batch_stats, progress=None)`, compiled once.
 
-    It gives `top1`, `top5` (accuracies in 0..1), `loss` (nats an example) and `examples`; each
-    example of `source` counts exactly once. `progress` is called with the examples done so far.
+    It gives `top1`, `top5` (accuracies in 0..1), `loss` (nats an example), `examples` and
+    `bad_images` (unreadable ones, counted as wrong); each example of `source` counts exactly once.
+    `progress` is called with the examples done so far.
     """
     data = config.data
     compute_logits = make_logits(network, data, mesh)
@@ -43,13 +44,13 @@ def make_evaluate(
     @functools.partial(jax.jit, out_shardings=replicated(mesh))
     def sums(params, batch_stats, batch):
         logits = compute_logits(params, batch_stats, batch["image"])
-        return batch_sums(logits, batch["label"], batch["mask"])
+        return batch_sums(logits, batch["label"], batch["mask"], batch["bad"])
 
     def evaluate(
         params: Any, batch_stats: Any, progress: Callable[[int], None] | None = None
     ) -> dict[str, Any]:
-        totals = {"loss": 0.0, "top1": 0, "top5": 0, "examples": 0}
-        with evaluation_batches(source, data, config.evaluation.short_side, mesh) as batches:
+        totals = {"loss": 0.0, "top1": 0, "top5": 0, "examples": 0, "bad_images": 0}
+        with evaluation_batches(source, data, config.evaluation, mesh) as batches:
             ahead = None  # one batch computes while the sums of the one before are read
             for batch in batches:
                 current = sums(params, batch_stats, batch)
@@ -63,6 +64,7 @@ def make_evaluate(
             "top5": totals["top5"] / examples,
             "loss": totals["loss"] / examples,
             "examples": examples,
+            "bad_images": totals["bad_images"],
         }
 
     return evaluate

@@ -58,10 +58,11 @@ def network_config(config: ConfigDict) -> GoogLeNetConfig:
       UsageError: an unknown field or a value out of its range.
     """
     fields = {field.name for field in dataclasses.fields(GoogLeNetConfig)}
-    for name in config.model:
+    values = {name: value for name, value in config.model.items() if name != "init_from"}
+    for name in values:
         if name not in fields - {"image_size"}:
             raise UsageError(f"unknown config field 'model.{name}'")
-    return GoogLeNetConfig(image_size=config.data.image_size, **config.model)
+    return GoogLeNetConfig(image_size=config.data.image_size, **values)
 
 
 def build(config: GoogLeNetConfig) -> Network:

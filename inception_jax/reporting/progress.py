@@ -3,7 +3,9 @@
 import contextlib
 import datetime
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -12,6 +14,9 @@ from inception_jax.reporting import console
 log = logging.getLogger(__name__)
 
 Update = Callable[..., None]
+Thing = TypeVar("Thing")
+
+SECONDS_BETWEEN_LINES = 30
 
 
 @contextlib.contextmanager
@@ -48,6 +53,19 @@ def show(what: str, total: int, start: int = 0) -> Iterator[Update]:
                 bar.update(task, text=text)
 
         yield move
+
+
+def track(things: Iterable[Thing], what: str, total: int) -> Iterator[Thing]:
+    """Yields the things, showing how many are done; without a terminal, a line now and then."""
+    said = time.monotonic()
+    with show(what, total) as update:
+        for done, thing in enumerate(things, 1):
+            yield thing
+            if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                update(done, f"({done / max(total, 1):.0%})")
+            elif done % 64 == 0 or done == total:
+                update(done)
 
 
 def _clock(seconds: float) -> str:

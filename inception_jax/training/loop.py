@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from inception_jax import workdir
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe_run
-from inception_jax.data import order
-from inception_jax.data.pipeline import check_data, training_batches
+from inception_jax.data import from_data, order
+from inception_jax.data.pipeline import check_data, read_ahead_bytes, training_batches
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
@@ -25,7 +25,7 @@ from inception_jax.models.network import build, network_config
 from inception_jax.reporting import console, progress
 from inception_jax.reporting.metrics_log import MetricsLog
 from inception_jax.reporting.stopwatch import Stopwatch
-from inception_jax.training import durations
+from inception_jax.training import durations, warm_start
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import make_schedule
 from inception_jax.training.state import TrainState, from_tree, initial_state, to_tree
@@ -88,6 +88,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
       UserError: data is missing, or the loss is not finite.
     """
     mesh = devices.make_mesh()
+    config = from_data.resolve(config)
     check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     network = build(network_config(config))
@@ -109,12 +110,17 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
 
     averaging = config.training.average_decay > 0
     state = initial_state(network, optimizer, config.seed, averaging=averaging)
+    footprint = read_ahead_bytes(config.data, len(source))
+    log.info(
+        f"{len(source):,} training images; reading ahead takes at most {footprint / 1e6:,.0f} MB "
+        f"and the images being decoded, one in each of {config.data.threads} threads"
+    )
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(workdir.claim(folder, description["config"]))
         log_file = folder / workdir.LOGS / f"process_{jax.process_index()}.log"
         console.add_file(logging.getLogger("inception_jax"), log_file)
-        state = _resume(state, folder, description, mesh)
+        state, bad_images = _resume(state, folder, config, description, mesh)
         start = int(state.step)
         metrics_log = stack.enter_context(MetricsLog(folder, resume_step=start))
         checkpoints = stack.enter_context(
@@ -132,9 +138,13 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
         def finish_oldest() -> None:
+            nonlocal bad_images
             step, metrics = pending.popleft()
             values = {name: value.item() for name, value in jax.device_get(metrics).items()}
             _check_finite(step, values, config, len(source))
+            bad_images += values["bad_images"]
+            _check_bad_images(step, bad_images, config, len(source))
+            values["bad_images"] = bad_images  # of the run so far
             if step % plan.log_every and step != plan.total:
                 return
             rates = watch.read(step)
@@ -173,7 +183,8 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                         f"({evaluation['examples']} examples)"
                     )
                 top1 = evaluation["top1"] if evaluating else None
-                checkpoints.save(step, to_tree(state), description, top1)
+                counted = description | {"bad_images": bad_images}
+                checkpoints.save(step, to_tree(state), counted, top1)
     if start == plan.total:
         log.info(f"already trained for {plan.total} steps")
         evaluation = evaluate(*inference_weights(state))
@@ -187,7 +198,18 @@ def inference_weights(state: TrainState) -> tuple[Any, Any]:
     return state.params, state.batch_stats
 
 
-def _resume(state: TrainState, folder: Path, description: dict[str, Any], mesh: Mesh) -> TrainState:
+def _resume(
+    state: TrainState,
+    folder: Path,
+    config: ConfigDict,
+    description: dict[str, Any],
+    mesh: Mesh,
+) -> tuple[TrainState, int]:
+    """The newest good checkpoint of this run, else `model.init_from`, else `state`.
+
+    Returns:
+      The state on the devices, and how many unreadable images the run has met.
+    """
     restored = store.restore_newest(
         folder / workdir.CHECKPOINTS,
         to_tree(state),
@@ -195,14 +217,32 @@ def _resume(state: TrainState, folder: Path, description: dict[str, Any], mesh: 
         folder / workdir.DAMAGED_CHECKPOINTS,
     )
     if restored is None:
-        return devices.replicate(state, mesh)
+        if config.model.init_from:
+            checkpoint = Path(config.model.init_from).expanduser()
+            class_names = tuple(description["class_names"])
+            state = warm_start.start_from(state, checkpoint, class_names, mesh)
+        return devices.replicate(state, mesh), 0
     workdir.check_same(folder, restored.description["config"], description["config"])
     if restored.description["data_fingerprint"] != description["data_fingerprint"]:
         raise UsageError(
             f"the training data is not what {folder} was trained on (its fingerprint differs): "
             "use the same data, or another --workdir"
         )
-    return from_tree(state, restored.tree)
+    return from_tree(state, restored.tree), restored.description.get("bad_images", 0)
+
+
+def _check_bad_images(step: int, bad_images: int, config: ConfigDict, examples: int) -> None:
+    """Raises UserError when there were more than `data.max_bad_fraction` allows.
+
+    Of the images so far, and in the first epoch of all there are.
+    """
+    images = max(step * config.data.batch_size, examples)
+    if bad_images > config.data.max_bad_fraction * images:
+        raise UserError(
+            f"{bad_images} unreadable training images up to step {step}, more than "
+            f"data.max_bad_fraction={config.data.max_bad_fraction} of {images}: they are named "
+            "above and in the log; remove them and prepare again, or allow more"
+        )
 
 
 def _check_finite(step: int, values: dict[str, float], config: ConfigDict, examples: int) -> None:

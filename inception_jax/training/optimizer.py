@@ -1,26 +1,58 @@
 """Stochastic gradient descent with momentum, and what may stand before it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import optax
 from ml_collections import ConfigDict
 
+from inception_jax.errors import UsageError
+
+Factors = Sequence[tuple[str, float]]
+
 
 def make_optimizer(
     optimizer: ConfigDict, learning_rate: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Clipping (if on), weight decay, momentum, learning rate, in this order.
+    """Clipping (if on), weight decay, momentum, learning rate, factors of layers, in this order.
 
     The decay joins the gradient before the momentum, as L2 does in Caffe's solver.
+
+    Raises:
+      UsageError: learning_rate_factors that are no pairs of a name and a number.
     """
+    check_factors(optimizer.learning_rate_factors)
     steps = [
         optax.add_decayed_weights(optimizer.weight_decay, mask=decayed),
         optax.sgd(learning_rate, momentum=optimizer.momentum, nesterov=optimizer.nesterov),
     ]
     if optimizer.gradient_clip:
         steps.insert(0, optax.clip_by_global_norm(optimizer.gradient_clip))
+    if optimizer.learning_rate_factors:
+        steps.append(scale_by_layer(optimizer.learning_rate_factors))
     return optax.chain(*steps)
+
+
+def check_factors(factors: Factors) -> None:
+    """Raises UsageError unless these are (("conv1", 0.1), ...), the numbers not negative."""
+    for pair in factors:
+        match pair:
+            case (str(), float() | int() as factor) if factor >= 0:
+                continue
+        raise UsageError(
+            f"optimizer.learning_rate_factors has {pair!r}; it takes pairs like ('conv1', 0.1)"
+        )
+
+
+def scale_by_layer(factors: Factors) -> optax.GradientTransformation:
+    """Multiplies updates by the factor of the first name that their own begins with, else by 1."""
+
+    def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+        layer = "/".join(key.key for key in path)
+        return update * next((f for name, f in factors if layer.startswith(name)), 1.0)
+
+    return optax.stateless(lambda updates, _: jax.tree.map_with_path(scale, updates))
 
 
 def decayed(params: Any) -> Any:

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from inception_jax.data import photometric
 from inception_jax.data.normalization import normalize
 from inception_jax.data.pipeline import DeviceBatch
 from inception_jax.distributed.devices import replicated
@@ -33,7 +34,7 @@ def make_train_step(
     """Returns the step: (state, batch) -> (state, metrics). It consumes the state it is given.
 
     The metrics are float32 scalars of this batch, before the update: loss, top1, top5,
-    learning_rate, gradient_norm, parameter_norm.
+    learning_rate, gradient_norm, parameter_norm; and int32 bad_images, those that were replaced.
     """
     data, training = config.data, config.training
 
@@ -41,7 +42,10 @@ def make_train_step(
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
     def train_step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        images = normalize(batch["image"], data.mean, data.std)
+        images = photometric.distort(
+            batch["image"], batch["epoch"], batch["index"], config.seed, config.photometric
+        )
+        images = normalize(images, data.mean, data.std)
 
         def loss_fn(params):
             outputs, batch_stats = network.apply(
@@ -67,6 +71,7 @@ def make_train_step(
             "learning_rate": jnp.asarray(learning_rate(state.step), jnp.float32),
             "gradient_norm": optax.tree.norm(gradients),
             "parameter_norm": optax.tree.norm(params),
+            "bad_images": jnp.sum(batch["replaced"]),
         }
         return TrainState(step, params, batch_stats, opt_state, average), metrics
 

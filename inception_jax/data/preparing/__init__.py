@@ -1,9 +1,18 @@
-"""Data sets to ArrayRecord files in TFDS's layout: one builder a module."""
+"""Data sets to ArrayRecord files in TFDS's layout.
 
-from collections.abc import Callable
-from pathlib import Path
+One module a data set, each with its docstring, `add_flags(parser)` and `prepare(flags) -> folder`;
+`flags.data_dir` is where the folder goes.
+"""
 
-from inception_jax.data.preparing import digits
+from types import ModuleType
 
-# What `prepare NAME` runs: data_dir -> the folder that was made.
-PREPARERS: dict[str, Callable[[Path], Path]] = {"digits": digits.prepare}
+from inception_jax.data.preparing import digits, fashion_mnist, folder, ilsvrc2012, tfds_builder
+
+# What `prepare NAME` runs.
+PREPARERS: dict[str, ModuleType] = {
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "folder": folder,
+    "ilsvrc2012": ilsvrc2012,
+    "tfds": tfds_builder,
+}

@@ -4,72 +4,56 @@ Of the 1,797, every fifth (numbers 0, 5, 10, ...) is a test example: 1,437 train
 Source: UCI ML hand-written digits (the test part of optdigits), as scikit-learn ships it.
 """
 
-import io
-from collections.abc import Iterator
+import argparse
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import tensorflow_datasets as tfds
+
+from inception_jax.data.preparing import records
+from inception_jax.data.preparing.records import Record
 
 SAMPLES_FOLDER = "digits_samples"
 
+DESCRIPTION = records.DatasetDescription(
+    name="digits",
+    version="1.1.0",
+    text=__doc__,
+    homepage="https://archive.ics.uci.edu/dataset/80",
+    class_names=tuple(str(digit) for digit in range(10)),
+    image_shape=(8, 8, 1),
+)
 
-class Digits(tfds.core.GeneratorBasedBuilder):
-    """PNG records with labels 0..9; needs no TensorFlow and no network."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "image": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
-            "label": tfds.features.ClassLabel(names=[str(digit) for digit in range(10)]),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=__doc__,
-            features=tfds.features.FeaturesDict(features),
-            homepage="https://archive.ics.uci.edu/dataset/80",
-        )
-
-    def _split_generators(self, download_manager: Any) -> dict[str, Iterator]:
-        return {"train": _examples(test=False), "test": _examples(test=True)}
-
-    def _generate_examples(self) -> Iterator:
-        """Not used: the splits are generators themselves."""
-        yield from ()
+COMPLETE = {"train": 1437, "test": 360}  # images
 
 
-def _examples(*, test: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, (png, label) in enumerate(_digits()):
-        if (number % 5 == 0) == test:
-            yield number, {"image": io.BytesIO(png), "label": label}
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """None: scikit-learn has the images."""
 
 
-def _digits() -> Iterator[tuple[bytes, int]]:
-    """PNG and label of every digit, in scikit-learn's order."""
+def prepare(flags: argparse.Namespace) -> Path:
+    """Writes the records, and the first test example of each class as a file to predict on."""
+    digits = _digits()
+    test = digits[::5]
+    train = [record for number, record in enumerate(digits) if number % 5]
+    folder = records.write(DESCRIPTION, {"train": train, "test": test}, flags.data_dir)
+    samples = flags.data_dir / SAMPLES_FOLDER
+    samples.mkdir(exist_ok=True)
+    for record in reversed(test):  # the first of each class is written last
+        (samples / f"digit_{record.label}.png").write_bytes(record.read())
+    return folder
+
+
+def _digits() -> list[Record]:
     from sklearn.datasets import load_digits  # imported here: only preparing needs it
 
     digits = load_digits()
-    for image, label in zip(digits.images, digits.target, strict=True):
-        pixels = np.round(image * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
-        yield cv2.imencode(".png", pixels)[1].tobytes(), int(label)
+    return [
+        Record(f"digit_{number:04}.png", int(label), _encoder(image))
+        for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True))
+    ]
 
 
-def prepare(data_dir: Path) -> Path:
-    """Writes the records, and the first test example of each class as a file to predict on.
-
-    Returns:
-      The folder of the records. What is already there is kept.
-    """
-    builder = Digits(data_dir=str(data_dir), file_format="array_record")
-    builder.download_and_prepare()
-    samples = data_dir / SAMPLES_FOLDER
-    samples.mkdir(exist_ok=True)
-    first: dict[int, bytes] = {}
-    for _, example in _examples(test=True):
-        first.setdefault(example["label"], example["image"].getvalue())
-    for label, png in first.items():
-        (samples / f"digit_{label}.png").write_bytes(png)
-    return Path(builder.data_path)
+def _encoder(image: np.ndarray) -> records.Read:
+    pixels = np.round(image * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
+    return lambda: cv2.imencode(".png", pixels)[1].tobytes()

@@ -1,0 +1,55 @@
+"""What a config leaves to the data: number of classes, image size, stem, size of test images."""
+
+import statistics
+
+from ml_collections import ConfigDict
+
+from inception_jax.data.decode import BadImageError, EncodedImage
+from inception_jax.data.sources import Source, open_source, spread
+from inception_jax.errors import UserError
+
+SMALLEST, LARGEST, STEP = 32, 224, 32  # pixels, of an image size chosen here
+SMALL_STEM_BELOW = 96  # pixels: less is too small for the paper's stem and auxiliary heads
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """A copy in which these fields have a value, if they were left open.
+
+    model.num_classes = 0: as many as the data has.
+    data.image_size = 0: the median shorter side of 64 images, a multiple of 32 in 32..224.
+    model.stem = "auto": small for images below 96 pixels, else imagenet.
+    evaluation.short_side = 0: 256/224 of the image size (section 7); equal with the small stem.
+
+    Raises:
+      UserError, UsageError: as `open_source`.
+    """
+    config = config.copy_and_resolve_references()
+    if not config.model.num_classes or not config.data.image_size:
+        source = open_source(config.data, config.data.train_split, config.model.num_classes)
+        config.model.num_classes = len(source.class_names)
+        config.data.image_size = config.data.image_size or fitting_size(source)
+    if config.model.stem == "auto":
+        config.model.stem = "small" if config.data.image_size < SMALL_STEM_BELOW else "imagenet"
+    if not config.evaluation.short_side:
+        ratio = 1 if config.model.stem == "small" else 256 / 224
+        config.evaluation.short_side = round(config.data.image_size * ratio)
+    return config.lock()
+
+
+def fitting_size(source: Source) -> int:
+    """A size for the network's input, in pixels, from a sample of the images.
+
+    Raises:
+      UserError: none of them is readable.
+    """
+    sides = []
+    for example in source.read(spread(len(source))):
+        try:
+            image = EncodedImage(example.encoded, example.name)
+        except BadImageError:
+            continue
+        sides.append(min(image.height, image.width))
+    if not sides:
+        raise UserError(f"{example.name} and the others that were tried are unreadable")
+    nearest = round(statistics.median(sides) / STEP) * STEP
+    return min(max(nearest, SMALLEST), LARGEST)

@@ -1,0 +1,138 @@
+"""Your own images: DIR/CLASS/*, or DIR/{train,validation}/CLASS/*."""
+
+import argparse
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from inception_jax import cli
+from inception_jax.data import image_files
+from inception_jax.data.preparing import records
+from inception_jax.data.preparing.records import Record
+from inception_jax.errors import UsageError, UserError
+
+log = logging.getLogger(__name__)
+
+# What people call their splits, and what they are called here.
+SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
+
+COMPLETE: Mapping[str, int] = {}  # nobody knows
+
+NAMED_AT_MOST = 5  # files, in a message
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Where the images are and how they are to be split."""
+    parser.add_argument(
+        "--images", type=cli.path, required=True, help="DIR/CLASS/* or DIR/{train,validation}/..."
+    )
+    parser.add_argument("--name", default="folder", help="of the data set; default: folder")
+    parser.add_argument(
+        "--validation_fraction",
+        type=float,
+        default=0.2,
+        help="share of each class, where no validation folder is given; default: 0.2",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which images those are; default: 0")
+
+
+def prepare(flags: argparse.Namespace) -> Path:
+    """Writes the images as they are, without decoding them."""
+    if not flags.name.isidentifier() or flags.name != flags.name.lower():
+        raise UsageError(f"--name is {flags.name!r}: use lower-case letters, digits and _")
+    if not 0 < flags.validation_fraction < 1:
+        raise UsageError(f"--validation_fraction is {flags.validation_fraction}, not in 0..1")
+    splits = find_splits(flags.images, flags.validation_fraction, flags.seed)
+    class_names = tuple(sorted(splits["train"]))
+    description = records.DatasetDescription(
+        name=flags.name,
+        version="1.0.0",
+        text=f"Images in folders, one a class: {flags.images.name}.",
+        homepage="https://arxiv.org/abs/1409.4842",
+        class_names=class_names,
+    )
+    label_of = {name: label for label, name in enumerate(class_names)}
+    written = {
+        split: [
+            Record(path.relative_to(flags.images).as_posix(), label_of[name], path.read_bytes)
+            for name, paths in classes.items()
+            for path in paths
+        ]
+        for split, classes in splits.items()
+    }
+    return records.write(description, written, flags.data_dir)
+
+
+Classes = Mapping[str, list[Path]]  # class name -> its files
+
+
+def find_splits(images: Path, validation_fraction: float, seed: int) -> dict[str, Classes]:
+    """The files of "train" and "validation", by class.
+
+    Raises:
+      UserError: the folder is laid out in another way.
+    """
+    if not images.is_dir():
+        raise UserError(f"no folder {str(images)!r}")
+    found = {SPLITS[f.name]: find_classes(f) for f in subfolders(images) if f.name in SPLITS}
+    if found and "train" not in found:
+        raise UserError(f"{images} has a validation folder, but none for train")
+    if not found:
+        found = {"train": find_classes(images)}
+    if "validation" not in found:
+        found = split(found["train"], validation_fraction, seed)
+    if unknown := sorted(set(found["validation"]) - set(found["train"])):
+        raise UserError(f"{images}: class {unknown[0]} is in validation and not in train")
+    if len(found["train"]) < 2:
+        raise UserError(f"{images} has only the class {min(found['train'])}: two are needed")
+    return found
+
+
+def find_classes(folder: Path) -> Classes:
+    """The image files below each subfolder; other files are named in the log.
+
+    Raises:
+      UserError: no subfolders, or one without images.
+    """
+    classes: dict[str, list[Path]] = {}
+    others: list[Path] = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    for subfolder in subfolders(folder):
+        files = list(image_files.walk(subfolder))
+        classes[subfolder.name] = [path for path in files if image_files.is_image(path)]
+        others += [path for path in files if not image_files.is_image(path)]
+        if not classes[subfolder.name]:
+            raise UserError(f"no images in {subfolder} ({', '.join(image_files.SUFFIXES)})")
+    if not classes:
+        raise UserError(f"no class folders in {folder}: images belong in {folder}/CLASS/")
+    if others:
+        names = ", ".join(str(path) for path in others[:NAMED_AT_MOST])
+        more = ", ..." if len(others) > NAMED_AT_MOST else ""
+        log.warning(f"left out {len(others)} files that are no images in a class: {names}{more}")
+    return classes
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Sorted, without hidden ones."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def split(classes: Classes, fraction: float, seed: int) -> dict[str, Classes]:
+    """Divides each class, at least one file on each side; files keep their side when others come.
+
+    Raises:
+      UserError: a class of one image.
+    """
+
+    def rank(path: Path) -> bytes:
+        return hashlib.sha256(f"{seed}/{path.parent.name}/{path.name}".encode()).digest()
+
+    train, validation = {}, {}
+    for name, paths in classes.items():
+        if len(paths) < 2:
+            raise UserError(f"class {name} has one image: two are needed, one to validate on")
+        count = min(max(1, round(fraction * len(paths))), len(paths) - 1)
+        chosen = set(sorted(paths, key=rank)[:count])
+        validation[name] = [path for path in paths if path in chosen]
+        train[name] = [path for path in paths if path not in chosen]
+    return {"train": train, "validation": validation}

@@ -1,0 +1,195 @@
+"""ILSVRC2012, the paper's data: 1,281,167 training and 50,000 validation images, 1,000 classes.
+
+From whichever of these --manual_dir has:
+  the official archives, ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar;
+  folders, train/WNID/*.JPEG and val/*.JPEG or val/WNID/*.JPEG;
+  a TFDS directory prepared as TFRecord or ArrayRecord (imagenet2012/5.1.0, or one above).
+"""
+
+import argparse
+import contextlib
+import io
+import logging
+import re
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from inception_jax import cli, locks
+from inception_jax.data import image_files
+from inception_jax.data.preparing import conversion, folder, records
+from inception_jax.data.preparing.records import Record
+from inception_jax.data.sources import TfdsSource
+from inception_jax.errors import UsageError, UserError
+
+log = logging.getLogger(__name__)
+
+NAME, VERSION = "imagenet2012", "5.1.0"
+COMPLETE = {"train": 1_281_167, "validation": 50_000}  # images
+ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
+_TRAIN, _VALIDATION = ("train", "ILSVRC2012_img_train"), ("val", "validation", "ILSVRC2012_img_val")
+_VALIDATION_FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Where the images are, and how large they are to be stored."""
+    parser.add_argument("--manual_dir", type=cli.path, help="where the images are: see above")
+    parser.add_argument(
+        "--validation_labels",
+        type=cli.path,
+        help="for val/*.JPEG: lines of a file name and its WNID (Kaggle's LOC_val_solution.csv) or "
+        "class number (Caffe's val.txt); default: the official labels by file number",
+    )
+    parser.add_argument(
+        "--short_side",
+        type=int,
+        metavar="PIXELS",
+        help=f"also write a compact set, {NAME}/shortPIXELS: shorter side at most this, JPEG "
+        f"quality {conversion.JPEG_QUALITY}; 320 reads about twice as fast",
+    )
+
+
+def prepare(flags: argparse.Namespace) -> Path:
+    """Writes data_dir/imagenet2012/5.1.0, unless it is there; with --short_side the compact set.
+
+    Returns:
+      The folder that was asked for.
+    """
+    if flags.short_side is not None and flags.short_side < 1:
+        raise UsageError(f"--short_side is {flags.short_side}; it is at least 1 pixel")
+    base = flags.data_dir / NAME / VERSION
+    source = base
+    if not (base / conversion.INFO).exists():
+        if flags.manual_dir is None:
+            raise UsageError(f"{base} is not there yet: --manual_dir says where the images are")
+        source = _find_prepared(flags.manual_dir) or _write_base(flags, base)
+        if source != base and flags.short_side is None:
+            conversion.convert(source, base)
+    target = base
+    if flags.short_side is not None:
+        config = f"short{flags.short_side}"
+        target = flags.data_dir / NAME / config / VERSION
+        conversion.convert(source, target, conversion.shrink(flags.short_side), config)
+    if TfdsSource.from_folder(target, "train").class_names != class_names():
+        raise UserError(f"{target} has other classes than ILSVRC2012: delete it")
+    return target
+
+
+def class_names() -> tuple[str, ...]:
+    """The 1,000 WNIDs, sorted: class 0 is n01440764, the tench."""
+    return tuple(_packaged("labels.txt"))
+
+
+def _packaged(name: str) -> list[str]:
+    """A list that comes with TFDS."""
+    return tfds.core.tfds_path(f"datasets/{NAME}/{name}").read_text().split()
+
+
+def _find_prepared(folder: Path) -> Path | None:
+    for candidate in (folder, folder / VERSION, folder / NAME / VERSION):
+        if (candidate / conversion.INFO).exists():
+            return candidate
+    return None
+
+
+def _write_base(flags: argparse.Namespace, base: Path) -> Path:
+    source = flags.manual_dir
+    if not source.is_dir():
+        raise UserError(f"no folder {str(source)!r}")
+    found = [name for name in ARCHIVES if (source / name).exists()]
+    if found:
+        if missing := set(ARCHIVES) - set(found):
+            raise UserError(f"{source} has {found[0]}, but no {missing.pop()}")
+        _from_archives(source, base)
+    else:
+        _from_folders(source, flags.validation_labels, flags.data_dir)
+    return base
+
+
+def _from_archives(manual_dir: Path, base: Path) -> None:
+    """By TFDS's own builder, which also turns the known CMYK and PNG files into RGB JPEGs."""
+    data_dir = base.parent.parent
+    with locks.hold(base.parent, "preparing data"):
+        records.remove_unfinished(base)
+        builder = tfds.builder(
+            NAME, version=VERSION, data_dir=str(data_dir), file_format=records.FILE_FORMAT
+        )
+        config = tfds.download.DownloadConfig(manual_dir=str(manual_dir))
+        log.info(f"reading {' and '.join(ARCHIVES)}; the full set takes an hour or more")
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=config)
+
+
+def _from_folders(images: Path, labels: Path | None, data_dir: Path) -> None:
+    train, validation = (_one_of(images, names) for names in (_TRAIN, _VALIDATION))
+    label_of = {wnid: label for label, wnid in enumerate(class_names())}
+
+    def by_class(root: Path) -> list[Record]:
+        classes = folder.find_classes(root)
+        if unknown := [wnid for wnid in classes if wnid not in label_of]:
+            raise UserError(f"{root / unknown[0]} is no WNID of ILSVRC2012")
+        return [
+            Record(path.name, label_of[wnid], path.read_bytes)
+            for wnid, paths in classes.items()
+            for path in paths
+        ]
+
+    if folder.subfolders(validation):
+        validation_records = by_class(validation)
+    else:
+        wnids = read_validation_labels(labels)
+        validation_records = [
+            Record(path.name, label_of[_label(path, wnids)], path.read_bytes)
+            for path in image_files.walk(validation)
+            if image_files.is_image(path)
+        ]
+    description = records.DatasetDescription(
+        name=NAME,
+        version=VERSION,
+        text="ILSVRC2012 from folders, the files as they were.",
+        homepage="https://image-net.org/",
+        class_names=class_names(),
+    )
+    records.write(
+        description, {"train": by_class(train), "validation": validation_records}, data_dir
+    )
+
+
+def _one_of(images: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (images / name).is_dir():
+            return images / name
+    raise UserError(
+        f"{images} has neither {ARCHIVES[0]} nor a folder {' or '.join(names)} "
+        "nor a prepared imagenet2012"
+    )
+
+
+def _label(path: Path, wnids: dict[str, str]) -> str:
+    if path.name not in wnids:
+        raise UserError(f"{path} has no label: --validation_labels FILE gives them")
+    return wnids[path.name]
+
+
+def read_validation_labels(path: Path | None) -> dict[str, str]:
+    """WNID by name of the validation file; of the official numbering if `path` is None.
+
+    Raises:
+      UserError: a line that is none of the forms in the help.
+    """
+    if path is None:
+        official = enumerate(_packaged("validation_labels.txt"), 1)
+        return {f"ILSVRC2012_val_{number:08}.JPEG": wnid for number, wnid in official}
+    names = class_names()
+    labels = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        name, label, *_ = [*re.split(r"[,\s]+", line.strip()), ""]
+        if number == 1 and label == "PredictionString":  # Kaggle's heading
+            continue
+        name = name.removesuffix(".JPEG") + ".JPEG"
+        if label.isdecimal() and int(label) < len(names):
+            label = names[int(label)]
+        if label not in names or not _VALIDATION_FILE.fullmatch(name):
+            raise UserError(f"{path}, line {number}: expected a file name and a WNID or 0..999")
+        labels[name] = label
+    return labels

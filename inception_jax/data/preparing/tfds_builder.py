@@ -1,0 +1,48 @@
+"""Any image classification data set that TFDS knows: --name cifar10. Needs a network."""
+
+import argparse
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from inception_jax import cli, locks
+from inception_jax.data.preparing import records
+from inception_jax.data.sources import check_features
+from inception_jax.errors import UsageError, UserError
+
+COMPLETE: Mapping[str, int] = {}  # TFDS checks its downloads itself
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Which one, and what has to be downloaded by hand."""
+    parser.add_argument("--name", required=True, help="as TFDS calls it: name, or name/config")
+    parser.add_argument("--manual_dir", type=cli.path, help="what the data set wants by hand")
+
+
+def prepare(flags: argparse.Namespace) -> Path:
+    """Downloads and writes the records. Many builders need TensorFlow: the extra `prepare`."""
+    try:
+        builder = tfds.builder(
+            flags.name, data_dir=str(flags.data_dir), file_format=records.FILE_FORMAT
+        )
+    except tfds.core.DatasetNotFoundError:
+        known = tfds.list_builders(with_community_datasets=False)
+        near = difflib.get_close_matches(flags.name, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see tensorflow.org/datasets"
+        raise UsageError(f"TFDS knows no data set {flags.name!r}; {hint}") from None
+    check_features(builder)
+    folder = Path(builder.data_dir)
+    with locks.hold(folder.parent, "preparing data"):
+        records.remove_unfinished(folder)
+        config = tfds.download.DownloadConfig(
+            manual_dir=str(flags.manual_dir) if flags.manual_dir else None
+        )
+        try:
+            builder.download_and_prepare(download_config=config)
+        except (OSError, tfds.download.DownloadError) as error:
+            raise UserError(
+                f"{flags.name} could not be downloaded (is there a network?): {error}"
+            ) from error
+    return folder

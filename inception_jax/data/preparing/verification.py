@@ -1,0 +1,111 @@
+"""What a prepared data set really holds: every record is read once."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from rich.table import Table
+
+from inception_jax.data.decode import BadImageError, EncodedImage
+from inception_jax.data.sources import TfdsSource
+from inception_jax.errors import UserError
+from inception_jax.reporting import console, progress
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 64  # records read at once
+NAMED_AT_MOST = 10  # unreadable images, in the log
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSummary:
+    """One split: images of each class, and the shorter sides in pixels of the readable ones."""
+
+    name: str
+    images: int
+    per_class: np.ndarray  # int [classes]
+    short_sides: np.ndarray  # int [readable images]
+    unreadable: tuple[str, ...]  # what is wrong with each of them
+
+
+def verify(folder: Path, *, decode_images: bool) -> list[SplitSummary]:
+    """Reads every record of a TFDS version folder, and decodes it or only its headers.
+
+    Raises:
+      UserError: a file is missing or damaged, or a label is none of the classes.
+    """
+    builder = tfds.core.read_only_builder.builder_from_directory(str(folder))
+    return [_verify_split(folder, split, decode_images) for split in sorted(builder.info.splits)]
+
+
+def _verify_split(folder: Path, split: str, decode_images: bool) -> SplitSummary:
+    source = TfdsSource.from_folder(folder, split)
+    labels, short_sides, unreadable = [], [], []
+    with progress.show(f"checking {split}", len(source)) as show:
+        for start in range(0, len(source), _CHUNK):
+            for record in source.read(range(start, min(start + _CHUNK, len(source)))):
+                labels.append(record.label)
+                try:
+                    image = EncodedImage(record.encoded, record.name)
+                    if decode_images:
+                        image.decode()
+                except BadImageError as error:
+                    unreadable.append(str(error))
+                else:
+                    short_sides.append(min(image.height, image.width))
+            show(len(labels))
+    per_class = np.bincount(labels, minlength=len(source.class_names))
+    return SplitSummary(
+        split, len(labels), per_class, np.array(short_sides, int), tuple(unreadable)
+    )
+
+
+def report(folder: Path, splits: list[SplitSummary], complete: Mapping[str, int]) -> None:
+    """Prints a table of the splits, and names unreadable images.
+
+    Args:
+      folder: of the data set, for messages.
+      splits: what `verify` found.
+      complete: how many images each split should have, as far as that is known.
+
+    Raises:
+      UserError: a split without a readable image.
+    """
+    table = Table("split", "images", "classes", "images a class", "shorter side, pixels", "bad")
+    for split in splits:
+        if not len(split.short_sides):
+            raise UserError(f"{folder} has no readable image in its split {split.name}")
+        present = split.per_class[split.per_class > 0]
+        table.add_row(
+            split.name,
+            f"{split.images:,}",
+            f"{len(present):,} of {len(split.per_class):,}",
+            _range(present),
+            _range(split.short_sides),
+            f"{len(split.unreadable):,}",
+        )
+        for problem in split.unreadable[:NAMED_AT_MOST]:
+            log.warning(problem)
+        if len(split.unreadable) > NAMED_AT_MOST:
+            log.warning(f"and {len(split.unreadable) - NAMED_AT_MOST} more")
+    console.stderr.print(table)
+    found = {split.name: split.images for split in splits}
+    for name, images in complete.items():
+        if found.get(name, 0) != images:
+            log.warning(
+                f"{folder} is not complete: {name} has {found.get(name, 0):,} of {images:,} images"
+            )
+    if any(split.unreadable for split in splits):
+        log.warning(
+            "Training replaces unreadable images by others (up to data.max_bad_fraction of them); "
+            "an evaluation stops at one, or counts it as wrong (evaluation.bad_images=wrong). To "
+            "be rid of them, remove the files and prepare again"
+        )
+
+
+def _range(values: np.ndarray) -> str:
+    least, most = int(values.min()), int(values.max())
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"

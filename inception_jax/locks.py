@@ -1,0 +1,26 @@
+"""One process at a time in a folder."""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from inception_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def hold(folder: Path, doing: str) -> Iterator[None]:
+    """Makes `folder` if need be, and keeps every other process out for the length of the block.
+
+    The kernel frees the lock when the process ends, in whatever way.
+
+    Raises:
+      UserError: another process holds it; the message says that it is `doing` something.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is {doing} in {folder}") from None
+        yield
