@@ -40,7 +40,7 @@ def sample_box(
       top, left, height, width in pixels; if no attempt fits, the largest centred box whose aspect
       ratio is in the range.
     """
-    for area_draw, ratio_draw, top_draw, left_draw in draws:
+    for area_draw, ratio_draw, top_draw, left_draw in draws.tolist():
         target = height * width * (area[0] + area_draw * (area[1] - area[0]))
         ratio = aspect_ratio[0] + ratio_draw * (aspect_ratio[1] - aspect_ratio[0])
         box_height, box_width = round((target / ratio) ** 0.5), round((target * ratio) ** 0.5)

@@ -79,7 +79,7 @@ class EncodedImage:
         assert self._layout is not None
         file, row, column = jpeg.cut(self._encoded, self._layout, box)
         top, left = top - row, left - column
-        shrink = min(8, 1 << (min(height, width) // size).bit_length() - 1) if size else 1
+        shrink = max((f for f in (2, 4, 8) if min(height, width) >= f * size), default=1)
         if shrink > 1:
             top, left, height, width = (side // shrink for side in (top, left, height, width))
         image = _decode_jpeg(file, self._name, fast=True, shrink=shrink)

@@ -7,12 +7,14 @@ look across the cut (its fast mode does not):
 
 - A lower height in the header: the decoder stops at the last row that the crop needs.
 - Where a restart marker follows each block (ITU T.81, B.2.4.4), blocks are independent of one
-  another, and only those of the crop are kept. `preparing/conversion.py` writes such files.
+  another, and only those of the crop are kept. `preparing/conversion.py` writes such files, with a
+  table of the blocks' lengths in an application segment, since looking for the markers takes longer
+  than decoding the blocks that they save.
 
 Both are for baseline files alone: a progressive one comes in several passes over all blocks.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,19 +22,26 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BASELINE = (0xC0, 0xC1)
 _RESTART_INTERVAL, _START_OF_SCAN = 0xDD, 0xDA
 _STAND_ALONE = frozenset([0x01, *range(0xD0, 0xD9)])  # markers without a length
+_TABLE, _TABLE_NAME = (
+    0xEB,
+    b"inception_jax blocks\0",
+)  # an APP11 segment: uint16 lengths, big-endian
+_RESTARTS = np.arange(2**16, dtype=np.uint8) % 8 + 0xD0  # the markers' second bytes, in order
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """What the headers of a JPEG file say; offsets in bytes, sizes in pixels."""
 
     height: int
     width: int
     components: int  # 1 gray, 3 colour, 4 CMYK
     baseline: bool  # of a single pass
-    block: tuple[int, int]  # height and width of the unit that is coded together (the MCU)
+    block_height: int  # of the unit that is coded together (the MCU)
+    block_width: int
     restart_interval: int  # in blocks, 0 for none
     size_at: int  # of the height and width
+    table: slice | None  # of the lengths of the blocks
+    scan_header_at: int
     scan_at: int  # of the first coded block
 
 
@@ -48,7 +57,7 @@ def read_layout(encoded: bytes | bytearray) -> Layout:
     """
     if encoded[:2] != b"\xff\xd8":
         raise NotAJpegError("no start of image")
-    at, restart_interval, frame = 2, 0, 0
+    at, restart_interval, frame, table = 2, 0, 0, None
     try:
         while True:
             if encoded[at] != 0xFF:
@@ -65,6 +74,8 @@ def read_layout(encoded: bytes | bytearray) -> Layout:
                 frame = at
             elif marker == _RESTART_INTERVAL:
                 restart_interval = encoded[at + 4] << 8 | encoded[at + 5]
+            elif marker == _TABLE and encoded[at + 4 : at + 4 + len(_TABLE_NAME)] == _TABLE_NAME:
+                table = slice(at + 4 + len(_TABLE_NAME), at + 2 + length)
             elif marker == _START_OF_SCAN:
                 break
             at += 2 + length
@@ -83,9 +94,12 @@ def read_layout(encoded: bytes | bytearray) -> Layout:
         width=encoded[frame + 7] << 8 | encoded[frame + 8],
         components=components,
         baseline=encoded[frame + 1] in _BASELINE and scanned == components,
-        block=(8 * rows, 8 * columns),
+        block_height=8 * rows,
+        block_width=8 * columns,
         restart_interval=restart_interval,
         size_at=frame + 5,
+        table=table,
+        scan_header_at=at,
         scan_at=at + 2 + length,
     )
 
@@ -108,10 +122,9 @@ def cut(
     """
     if not layout.baseline:
         return encoded, 0, 0
-    if layout.restart_interval == 1:
-        blocks = _blocks(encoded, layout)
-        if blocks is not None:
-            return _cut_blocks(encoded, layout, blocks, box)
+    blocks = _block_ends(encoded, layout)
+    if blocks is not None:
+        return _cut_blocks(encoded, layout, blocks, box)
     top, _, height, _ = box
     if top + height == layout.height:
         return encoded, 0, 0
@@ -120,45 +133,71 @@ def cut(
     return file, 0, 0
 
 
-def _blocks(encoded: bytes, layout: Layout) -> np.ndarray | None:
-    """Where each block ends, int64 [rows, columns]; None if their number is wrong."""
-    rows = -(-layout.height // layout.block[0])
-    columns = -(-layout.width // layout.block[1])
+def _shape(layout: Layout) -> tuple[int, int]:
+    """Rows and columns of blocks."""
+    return -(-layout.height // layout.block_height), -(-layout.width // layout.block_width)
+
+
+def add_table(encoded: bytes) -> bytes:
+    """Adds the table of lengths to a file with a restart marker after each block.
+
+    Unchanged if it is not such a file, or has more blocks than a segment can list.
+    """
+    layout = read_layout(encoded)
+    rows, columns = _shape(layout)
     content = np.frombuffer(encoded, np.uint8, offset=layout.scan_at)
-    is_marker = (content[:-1] == 0xFF) & ((content[1:] & 0xF8) == 0xD0)
-    markers = np.flatnonzero(is_marker) + layout.scan_at
-    end = encoded.rfind(b"\xff\xd9")
-    if len(markers) != rows * columns - 1 or end < markers[-1:].sum():
+    found = np.flatnonzero(content[:-1] == 0xFF)
+    markers = found[content[found + 1] & 0xF8 == 0xD0]
+    ends = np.append(markers, len(content) - 2) + 2
+    lengths = np.diff(ends, prepend=0).astype(">u2").tobytes()
+    segment = _TABLE_NAME + lengths
+    ordinary = layout.baseline and layout.restart_interval == 1 and len(ends) == rows * columns
+    if not ordinary or not encoded.endswith(b"\xff\xd9") or len(segment) + 2 >= 2**16:
+        return encoded
+    header = bytes([0xFF, _TABLE]) + (len(segment) + 2).to_bytes(2, "big")
+    at = layout.scan_header_at
+    return encoded[:at] + header + segment + encoded[at:]
+
+
+def _block_ends(encoded: bytes, layout: Layout) -> np.ndarray | None:
+    """Where each block ends, its marker included, int64 [rows, columns]; None without a table."""
+    if layout.table is None or layout.restart_interval != 1:
         return None
-    return np.append(markers, end).reshape(rows, columns)
+    ends = np.frombuffer(encoded[layout.table], ">u2").cumsum(dtype=np.int64) + layout.scan_at
+    rows, columns = _shape(layout)
+    if len(ends) != rows * columns or ends[-1] != len(encoded):
+        return None  # another program has edited the file
+    return ends.reshape(rows, columns)
 
 
 def _cut_blocks(
     encoded: bytes, layout: Layout, ends: np.ndarray, box: tuple[int, int, int, int]
 ) -> tuple[bytearray, int, int]:
     top, left, height, width = box
-    block_height, block_width = layout.block
-    first_row, last_row = top // block_height, (top + height - 1) // block_height
-    first, last = left // block_width, (left + width - 1) // block_width
+    first_row, last_row = top // layout.block_height, (top + height - 1) // layout.block_height
+    first, last = left // layout.block_width, (left + width - 1) // layout.block_width
     kept = ends[first_row : last_row + 1, first : last + 1]
-    # A row of kept blocks lies in one piece, each block with the marker behind it.
-    before = ends.reshape(-1)[np.arange(first_row, last_row + 1) * ends.shape[1] + first - 1] + 2
-    if first_row == 0 and first == 0:
-        before[0] = layout.scan_at
-    after = kept[:, -1] + 2
-    file = bytearray(encoded[: layout.scan_at])
-    offsets = []  # from the place of a row in `encoded` to that in `file`
-    for start, stop in zip(before.tolist(), after.tolist(), strict=True):
-        offsets.append(len(file) - start)
-        file += encoded[start:stop]
+    # A row of kept blocks lies in one piece. It begins where the block before it ends.
+    if first > 0:
+        starts = ends[first_row : last_row + 1, first - 1].tolist()
+    else:
+        before = [layout.scan_at] if first_row == 0 else [int(ends[first_row - 1, -1])]
+        starts = before + ends[first_row:last_row, -1].tolist()
+    size = layout.scan_at
+    pieces, moves = [encoded[:size]], []
+    for start, stop in zip(starts, kept[:, -1].tolist(), strict=True):
+        pieces.append(encoded[start:stop])
+        moves.append(size - start)
+        size += stop - start
+    file = bytearray(b"".join(pieces))
     # Restart markers count from 0 to 7 and over again; the last one becomes the end of the image.
-    markers = (kept + np.array(offsets)[:, None]).reshape(-1)
+    markers = (kept + np.array(moves)[:, None]).reshape(-1)
     content = np.frombuffer(file, np.uint8)
-    content[markers + 1] = 0xD0 + np.arange(len(markers)) % 8
+    content[markers - 1] = _RESTARTS[: len(markers)]
     content[-1] = 0xD9
-    row, column = first_row * block_height, first * block_width
-    new_height = min(layout.height, (last_row + 1) * block_height) - row
-    new_width = min(layout.width, (last + 1) * block_width) - column
+    row, column = first_row * layout.block_height, first * layout.block_width
+    new_height = min(layout.height, (last_row + 1) * layout.block_height) - row
+    new_width = min(layout.width, (last + 1) * layout.block_width) - column
     at = layout.size_at
     file[at : at + 4] = new_height.to_bytes(2, "big") + new_width.to_bytes(2, "big")
     return file, row, column

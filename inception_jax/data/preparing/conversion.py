@@ -19,6 +19,7 @@ from tensorflow_datasets.core import dataset_info, file_adapters
 from tensorflow_datasets.proto import tf_example_pb2
 
 from inception_jax import json_files, locks
+from inception_jax.data import jpeg
 from inception_jax.data.decode import decode
 from inception_jax.errors import UserError
 from inception_jax.reporting import progress
@@ -166,7 +167,7 @@ def shrink(short_side: int) -> Transform:
             return example
         size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        encoded[0] = cv2.imencode(
+        jpeg_file = cv2.imencode(
             ".jpg",
             cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
             [
@@ -176,6 +177,7 @@ def shrink(short_side: int) -> Transform:
                 cv2.IMWRITE_JPEG_RST_INTERVAL, 1,
             ],
         )[1].tobytes()  # fmt: skip
+        encoded[0] = jpeg.add_table(jpeg_file)
         return parsed.SerializeToString()
 
     return transform
