@@ -23,6 +23,13 @@ def path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def positive(text: str) -> int:
+    """A flag that counts things: 1, 2, ..."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
+    return int(text)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with errors of one line and no guessing of abbreviated flags."""
 

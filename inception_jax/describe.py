@@ -7,6 +7,7 @@ import json
 from rich.table import Table
 
 from inception_jax import cli, configuration
+from inception_jax.data import from_data
 from inception_jax.models.describe import describe
 from inception_jax.models.network import network_config
 from inception_jax.reporting import console
@@ -14,7 +15,7 @@ from inception_jax.reporting import console
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints a table, or with --json one JSON object."""
-    config = configuration.load(flags.config, overrides)
+    config = from_data.resolve(configuration.load(flags.config, overrides))
     description = describe(network_config(config))
     if flags.json:
         print(json.dumps({"config_name": config.name, **dataclasses.asdict(description)}))

@@ -4,13 +4,19 @@ import argparse
 
 from inception_jax import cli, configuration, workdir
 from inception_jax.training import loop
+from inception_jax.training.preview import preview
 
 log = cli.log
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
-    """Trains `flags.config` in `flags.workdir`."""
+    """Trains `flags.config` in `flags.workdir`, or only shows what it would train on."""
     config = configuration.load(flags.config, overrides)
+    if flags.preview is not None:
+        picture = flags.workdir / workdir.PREVIEW
+        preview(config, flags.preview, picture)
+        log.info(f"wrote {picture}; nothing was trained")
+        return
     result = loop.train(config, flags.workdir)
     log.info(
         f"trained {config.name} for {result['step']} steps: {config.evaluation.split} top-1 "
@@ -30,4 +36,10 @@ if __name__ == "__main__":
     parser = cli.Parser(__doc__)
     parser.add_config()
     parser.add_argument("--workdir", required=True, type=cli.path, help="folder of the run")
+    parser.add_argument(
+        "--preview",
+        type=cli.positive,
+        metavar="N",
+        help=f"write WORKDIR/{workdir.PREVIEW} with the first N augmented images, and stop",
+    )
     cli.run(main, parser)

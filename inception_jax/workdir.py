@@ -13,6 +13,7 @@ CONFIG, METRICS, TENSORBOARD, LOGS = "config.json", "metrics.jsonl", "tensorboar
 CHECKPOINTS = "checkpoints"  # one folder a saved step
 DAMAGED_CHECKPOINTS = "damaged_checkpoints"  # those that failed verification are moved here
 RESULTS = "results"  # of evaluations, JSON
+PREVIEW = "preview.png"  # what the network is shown in training
 
 
 def of_checkpoint(checkpoint: Path) -> Path:

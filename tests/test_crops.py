@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from inception_jax.data import crops, order
+from inception_jax.data.decode import EncodedImage
 
 AREA, ASPECT_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -48,18 +50,42 @@ def test_every_image_has_a_box(height, width):
     assert np.all((left >= 0) & (left + box_width <= width))
 
 
-def test_training_crop_shows_its_box_and_flips_half():
+def crop(image: np.ndarray, draws: np.ndarray, **changes: Any) -> np.ndarray:
+    fields: dict[str, Any] = {
+        "kind": "inception", "size": 32, "area": AREA, "aspect_ratio": ASPECT_RATIO, "flip": False,
+        "interpolations": ("bilinear",), "exact": False,
+    }  # fmt: skip
+    training_crop = crops.TrainingCrop(**(fields | changes))
+    out = np.empty((training_crop.size, training_crop.size, 3), np.uint8)
+    encoded = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    training_crop(EncodedImage(encoded, "x"), draws, out)
+    return out
+
+
+def test_drawn_areas_and_aspect_ratios_are_uniform():
+    """Kolmogorov-Smirnov at 1 %; small boxes, so that the first attempt always fits."""
+    count, area = 5000, (0.08, 0.5)
+    draws = [order.uniform_draws(1, 0, i, crops.TRAINING_CROP_DRAWS)[:-2] for i in range(count)]
+    boxes = [crops.sample_box(4000, 4000, d.reshape(-1, 4), area, ASPECT_RATIO) for d in draws]
+    _, _, height, width = np.array(boxes).T
+    share = (height * width / 4000**2 - area[0]) / (area[1] - area[0])
+    ratio = (width / height - ASPECT_RATIO[0]) / (ASPECT_RATIO[1] - ASPECT_RATIO[0])
+    for values in (share, ratio):
+        distance = np.abs(np.sort(values) - (np.arange(count) + 0.5) / count).max()
+        assert distance < 1.63 / count**0.5
+    assert abs(np.corrcoef(share, ratio)[0, 1]) < 0.04
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_training_crop_shows_its_box_and_flips_half(exact):
     image = coordinates(200, 240)
     flipped = 0
     for index in range(200):
         draws = order.uniform_draws(0, 0, index, crops.TRAINING_CROP_DRAWS)
-        crop = crops.training_crop(
-            image, draws, size=32, area=AREA, aspect_ratio=ASPECT_RATIO, flip=True,
-            interpolations=("bilinear",),
-        ).astype(int)  # fmt: skip
+        shown = crop(image, draws, flip=True, exact=exact).astype(int)
         box = crops.sample_box(200, 240, draws[:-2].reshape(-1, 4), AREA, ASPECT_RATIO)
         top, left, height, width = box
-        columns, rows = crop[0, :, 0], crop[:, 0, 1]
+        columns, rows = shown[0, :, 0], shown[:, 0, 1]
         mirrored = columns[0] > columns[-1]
         flipped += mirrored
         columns = columns[::-1] if mirrored else columns
@@ -70,20 +96,40 @@ def test_training_crop_shows_its_box_and_flips_half():
 
 def test_training_crop_uses_every_interpolation():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    draws = np.full(crops.TRAINING_CROP_DRAWS, 0.5)
     names = tuple(crops.INTERPOLATIONS)
-    options: dict[str, Any] = {"size": 24, "area": AREA, "aspect_ratio": ASPECT_RATIO}
 
-    def crop(draw: float, interpolations: tuple[str, ...]) -> bytes:
-        chosen = draws.copy()
-        chosen[-1] = draw
-        return crops.training_crop(
-            image, chosen, interpolations=interpolations, flip=False, **options
-        ).tobytes()
+    def chosen(draw: float, interpolations: tuple[str, ...]) -> bytes:
+        draws = np.full(crops.TRAINING_CROP_DRAWS, 0.5)
+        draws[-1] = draw
+        return crop(image, draws, size=24, interpolations=interpolations).tobytes()
 
-    mixed = [crop((i + 0.5) / 4, names) for i in range(4)]
-    assert mixed == [crop(0.0, (name,)) for name in names]
+    mixed = [chosen((i + 0.5) / 4, names) for i in range(4)]
+    assert mixed == [chosen(0.0, (name,)) for name in names]
     assert len(set(mixed)) == 4
+
+
+def test_caffes_crop_is_a_window_of_the_squeezed_image():
+    """256x256 whatever the shape, then 224x224 of it: every offset from 0 to 32 occurs."""
+    image = coordinates(128, 250)
+    offsets = set()
+    for index in range(300):
+        draws = order.uniform_draws(0, 0, index, crops.TRAINING_CROP_DRAWS)
+        shown = crop(image, draws, kind="caffe", size=224).astype(int)
+        columns, rows = shown[0, :, 0], shown[:, 0, 1]
+        left = round((columns[112] + 0.5) * 256 / 250 - 112.5)
+        top = round((rows[112] + 0.5) * 256 / 128 - 112.5)
+        expected = np.clip((left + np.arange(224) + 0.5) * 250 / 256 - 0.5, 0, 249)
+        np.testing.assert_allclose(columns, expected, atol=1.5)
+        assert -1 <= top <= 33
+        offsets.add(left)
+    assert min(offsets) <= 1
+    assert max(offsets) >= 31
+    mirrored = [
+        crop(image, np.append(draws[:-2], [d, 0.5]), kind="caffe", size=224, flip=True)
+        for d in (0.2, 0.7)
+    ]
+    np.testing.assert_array_equal(mirrored[0], mirrored[1][:, ::-1])
+    assert [crops.caffe_side(size) for size in (224, 112, 32)] == [256, 128, 37]
 
 
 @pytest.mark.parametrize(
@@ -92,22 +138,24 @@ def test_training_crop_uses_every_interpolation():
 def test_center_crop_cuts_the_middle_exactly(height, width, top, left):
     size = 224 if height == width else 200
     image = coordinates(height, width)
-    crop = crops.center_crop(image, short_side=min(height, width), size=size)
+    shown = crops.center_crop(image, short_side=min(height, width), size=size)
     top, left = (height - size) // 2, (width - size) // 2
-    np.testing.assert_array_equal(crop, image[top : top + size, left : left + size])
+    np.testing.assert_array_equal(shown, image[top : top + size, left : left + size])
 
 
 @pytest.mark.parametrize(("height", "width"), [(500, 375), (100, 900), (1, 1), (8, 8), (40_000, 1)])
 def test_center_crop_of_any_shape(height, width):
     image = np.full((height, width, 3), 77, np.uint8)
-    crop = crops.center_crop(image, short_side=256, size=224)
-    assert crop.shape == (224, 224, 3)
-    assert np.all(crop == 77)
+    shown = crops.center_crop(image, short_side=256, size=224)
+    assert shown.shape == (224, 224, 3)
+    assert np.all(shown == 77)
 
 
 def test_center_crop_keeps_the_aspect_ratio():
     columns = np.linspace(0, 255, 500).astype(np.uint8)
     image = np.broadcast_to(columns[None, :, None], (300, 500, 3)).copy()
-    crop = crops.center_crop(image, short_side=150, size=100)  # halves, then columns 75..175 of 250
+    shown = crops.center_crop(
+        image, short_side=150, size=100
+    )  # halves, then columns 75..175 of 250
     expected = np.interp((np.arange(75, 175) + 0.5) * 2 - 0.5, np.arange(500), columns)
-    np.testing.assert_allclose(crop[50, :, 0], expected, atol=1.5)
+    np.testing.assert_allclose(shown[50, :, 0], expected, atol=1.5)

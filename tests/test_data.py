@@ -1,18 +1,19 @@
 """Sources, decoding and batches."""
 
-import io
+import dataclasses
 import itertools
+import logging
 import shutil
+import threading
+import time
 
-import cv2
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.datasets import load_digits
 
 from inception_jax import configuration
-from inception_jax.data import pipeline
+from inception_jax.data import order, pipeline
 from inception_jax.data.decode import decode
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
@@ -38,16 +39,18 @@ def test_prepared_digits_are_scikit_learns(digits):
         (label, np.round(image * 255 / 16).astype(np.uint8).tobytes())
         for image, label in zip(original.images[::5], original.target[::5], strict=True)
     )
-    examples = test.read(range(360))
-    assert sorted((e.label, e.image[:, :, 0].tobytes()) for e in examples) == expected
-    assert all(e.image.shape == (8, 8, 3) and e.image.dtype == np.uint8 for e in examples)
+    images = [decode(e.encoded, e.name) for e in test.read(range(360))]
+    labels = [e.label for e in test.read(range(360))]
+    found = [(k, image[:, :, 0].tobytes()) for k, image in zip(labels, images, strict=True)]
+    assert sorted(found) == expected
+    assert all(image.shape == (8, 8, 3) and image.dtype == np.uint8 for image in images)
 
 
 def test_splits_can_be_sliced_and_fingerprints_differ(digits):
     sliced = open_source(digits, "test[100:113]", 10)
     assert len(sliced) == 13
     whole = open_source(digits, "test", 10)
-    np.testing.assert_array_equal(sliced.read([3])[0].image, whole.read([103])[0].image)
+    assert sliced.read([3])[0].encoded == whole.read([103])[0].encoded
     assert sliced.fingerprint != whole.fingerprint
     assert whole.fingerprint == open_source(digits, "test", 10).fingerprint
 
@@ -55,8 +58,10 @@ def test_splits_can_be_sliced_and_fingerprints_differ(digits):
 def test_fake_images_are_a_function_of_split_and_index(fake):
     train, test = open_source(fake, "train", 10), open_source(fake, "test", 10)
     one, same = train.read([7])[0], open_source(fake, "train[7:]", 10).read([0])[0]
-    np.testing.assert_array_equal(one.image, same.image)
-    assert np.mean(one.image == test.read([7])[0].image) < 0.05
+    assert one.encoded == same.encoded
+    pixels, others = (decode(e.encoded, e.name) for e in (one, test.read([7])[0]))
+    assert pixels.shape == (18, 18, 3)
+    assert np.mean(pixels == others) < 0.05
     labels = [example.label for example in train.read(range(64))]
     assert set(labels) <= set(range(10))
     assert len(set(labels)) > 5
@@ -83,7 +88,7 @@ def test_wrong_splits_and_class_counts_are_named(digits, fake):
 def test_damaged_data_says_what_to_do(digits, data_dir, tmp_path):
     shutil.copytree(data_dir / "digits", tmp_path / "digits")
     digits.data_dir = str(tmp_path)
-    (shard,) = (tmp_path / "digits" / "1.0.0").glob("digits-train*")
+    (shard,) = (tmp_path / "digits" / "1.1.0").glob("digits-train*")
     message = f"{tmp_path / 'digits'} is damaged, delete and prepare"
     content = shard.read_bytes()
     shard.write_bytes(content[:1000])
@@ -91,7 +96,7 @@ def test_damaged_data_says_what_to_do(digits, data_dir, tmp_path):
         open_source(digits, "train", 10)
     shard.write_bytes(content)
     assert len(open_source(digits, "train", 10)) == 1437
-    (tmp_path / "digits" / "1.0.0" / "features.json").write_text("{")
+    (tmp_path / "digits" / "1.1.0" / "features.json").write_text("{")
     with pytest.raises(UserError, match=message):
         open_source(digits, "train", 10)
 
@@ -101,47 +106,137 @@ def test_labels_that_are_no_class_are_named(digits):
     labels = [example.label for example in source.read(range(99))]
     wrong = next(index for index, label in enumerate(labels) if label > 4)
     source.class_names = tuple("01234")
-    with pytest.raises(UserError, match=f"digits test: example {wrong} has the label"):
+    with pytest.raises(
+        UserError, match=rf"digits/1.1.0 test: example {wrong} \(digit_\d+.png\) has the label"
+    ):
         source.read([wrong])
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
-def test_decode_gives_rgb(mode):
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
-    image = Image.fromarray(pixels)
-    if mode == "I;16":
-        image = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 256)
-        pixels = np.repeat(pixels[:, :, :1], 3, axis=2)
-    elif mode == "L":
-        image = Image.fromarray(pixels[:, :, 0])
-        pixels = np.repeat(pixels[:, :, :1], 3, axis=2)
-    elif mode == "RGBA":
-        image = image.convert("RGBA")
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    np.testing.assert_array_equal(decode(buffer.getvalue(), "x"), pixels)
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_in_an_epoch_every_index_occurs_once_over_all_processes(digits, processes):
+    source = open_source(digits, "train[:480]", 10)
+    digits.batch_size = 24
+    share = 24 // processes
+    seen = []
+    for step in range(20):
+        parts = [slice(p * share, (p + 1) * share) for p in range(processes)]
+        batches = [pipeline.read_training_batch(source, digits, 5, step, p) for p in parts]
+        whole = pipeline.read_training_batch(source, digits, 5, step, slice(0, 24))
+        for name, array in whole.items():
+            union = np.concatenate([batch[name] for batch in batches])
+            np.testing.assert_array_equal(union, array)
+        seen += [index for batch in batches for index in batch["index"].tolist()]
+    assert sorted(seen) == list(range(480))
+    other_seed = pipeline.read_training_batch(source, digits, 6, 0, slice(0, 24))
+    assert seen[:24] != other_seed["index"].tolist()
 
 
-def test_decode_ignores_the_exif_orientation():
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", exif=exif)
-    assert decode(buffer.getvalue(), "x").shape == (6, 9, 3)
+def test_a_run_that_changes_its_processes_keeps_the_order(digits, monkeypatch):
+    """Two processes for ten steps, then one, then four: what each reads is put together."""
+    source = open_source(digits, "train", 10)
+    digits.batch_size = 16
+    mesh = devices.make_mesh()
+
+    def read(processes: int, start: int, stop: int) -> list[list[int]]:
+        parts = []
+        for process in range(processes):
+            monkeypatch.setattr(jax, "process_count", lambda processes=processes: processes)
+            monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+            monkeypatch.setattr(pipeline, "to_devices", lambda batch, mesh: batch)
+            with pipeline.training_batches(source, digits, 0, start, stop, mesh) as batches:
+                parts.append([batch["index"].tolist() for batch in batches])
+        return [sum(step, []) for step in zip(*parts, strict=True)]
+
+    assert read(2, 0, 10) + read(1, 10, 20) + read(4, 20, 30) == read(1, 0, 30)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
-def test_decode_names_what_is_no_image(content):
-    with pytest.raises(UserError, match=r"photo\.jpg is not a readable image"):
-        decode(content, "photo.jpg")
+def test_no_thread_outlives_the_batches(fake):
+    source, before = open_source(fake, "train", 10), threading.active_count()
+    with pipeline.training_batches(source, fake, 0, 0, 10**6, devices.make_mesh()) as batches:
+        next(batches)
+        assert threading.active_count() > before
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
 
 
-def test_a_truncated_file_is_never_a_crash():
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    encoded = cv2.imencode(".png", pixels)[1].tobytes()
-    with pytest.raises(UserError, match="not a readable image"):
-        decode(encoded[:60], "short.png")
+def test_memory_comes_back_only_when_nobody_holds_it():
+    memory = pipeline.RecycledMemory((4, 2))
+    first = memory.take()
+    first[:] = 7
+    row, address = first[1], first.ctypes.data
+    del first
+    second = memory.take()  # a view of the first is still held
+    second[:] = 9
+    assert row.tolist() == [7, 7]
+    assert second.ctypes.data != address
+    del row
+    assert memory.take().ctypes.data == address
+
+
+def test_batches_do_not_share_memory_while_they_are_held(fake):
+    """Recycled memory must not show through in a batch that somebody still has."""
+    source = open_source(fake, "train", 10)
+    with pipeline.training_batches(source, fake, 0, 0, 30, devices.make_mesh()) as batches:
+        held = list(batches)
+    for step, batch in enumerate(held):
+        expected = pipeline.read_training_batch(source, fake, 0, step, slice(0, 16))
+        np.testing.assert_array_equal(batch["image"], expected["image"])
+
+
+class Broken:
+    """A source whose chosen examples are no images."""
+
+    def __init__(self, source, bad):
+        self._source, self._bad = source, set(bad)
+        self.class_names, self.fingerprint = source.class_names, source.fingerprint
+
+    def __len__(self):
+        return len(self._source)
+
+    def read(self, indices):
+        return [
+            dataclasses.replace(example, encoded=b"junk") if index in self._bad else example
+            for index, example in zip(indices, self._source.read(indices), strict=True)
+        ]
+
+
+def test_bad_training_images_are_named_and_replaced_by_the_next(digits, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("inception_jax"), "propagate", True)
+    good = open_source(digits, "train", 10)
+    _, indices = order.batch_order(0, 0, 64, len(good))
+    bad = {int(indices[3]), int(indices[3]) + 1, int(indices[9])}
+    source = Broken(good, bad)
+    batch = pipeline.read_training_batch(source, digits, 0, 0, slice(0, 64))
+    again = pipeline.read_training_batch(source, digits, 0, 0, slice(0, 64))
+    clean = pipeline.read_training_batch(good, digits, 0, 0, slice(0, 64))
+    for name in batch:
+        np.testing.assert_array_equal(batch[name], again[name])
+    replaced = np.isin(indices, sorted(bad))
+    np.testing.assert_array_equal(batch["replaced"], replaced)
+    np.testing.assert_array_equal(batch["index"], indices)
+    np.testing.assert_array_equal(batch["image"][~replaced], clean["image"][~replaced])
+    (instead,) = good.read([indices[3] + 2])
+    assert batch["label"][3] == instead.label
+    assert any(f"example {indices[3]} (digit_" in message for message in caplog.messages)
+
+
+def test_a_stretch_of_bad_images_is_an_error(digits):
+    source = Broken(open_source(digits, "train[:50]", 10), range(50))
+    with pytest.raises(UserError, match="cannot be read"):
+        pipeline.read_training_batch(source, digits, 0, 0, slice(0, 8))
+
+
+def test_an_evaluation_stops_at_a_bad_image_or_counts_it_as_wrong(digits):
+    source = Broken(open_source(digits, "test", 10), [5])
+    evaluation = configuration.load("configs/digits.py").evaluation
+    with pytest.raises(UserError, match=r"example 5 \(digit_\d+.png\) is not a readable image"):
+        pipeline.read_evaluation_batch(source, digits, evaluation, 0, slice(0, 64))
+    evaluation.bad_images = "wrong"
+    batch = pipeline.read_evaluation_batch(source, digits, evaluation, 0, slice(0, 64))
+    assert np.flatnonzero(batch["bad"]).tolist() == [5]
+    assert np.all(batch["mask"])
 
 
 def test_training_batches_are_pure_and_split_over_processes(digits):
@@ -160,6 +255,8 @@ def test_training_batches_are_pure_and_split_over_processes(digits):
         "image": np.uint8,
         "label": np.int32,
         "index": np.int64,
+        "epoch": np.int32,
+        "replaced": bool,
     }
     labels = [example.label for example in source.read(whole["index"])]
     np.testing.assert_array_equal(whole["label"], labels)
@@ -184,7 +281,8 @@ def test_the_number_of_threads_changes_nothing(fake):
 def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
     fake.batch_size = batch_size
     source = open_source(fake, f"test[:{examples}]", 10)
-    with pipeline.evaluation_batches(source, fake, 16, devices.make_mesh()) as batches:
+    evaluation = configuration.load("configs/smoke.py").evaluation
+    with pipeline.evaluation_batches(source, fake, evaluation, devices.make_mesh()) as batches:
         seen = [np.asarray(b["index"])[np.asarray(b["mask"])].tolist() for b in batches]
     assert list(itertools.chain(*seen)) == list(range(examples))
 
@@ -198,6 +296,7 @@ def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
         ("std", (1.0,)),
         ("std", (0.0, 1.0, 1.0)),
         ("crop_area", (8, 100)),
+        ("crop", "alexnet"),
     ],
 )
 def test_wrong_fields_are_named(field, value):

@@ -8,12 +8,12 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def is_image(path: Path) -> bool:
-    """By its name alone, in any case; hidden files (.DS_Store, ._photo.jpg) are none."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    """By its name alone, in any case."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder, at any depth, sorted.
+    """All files below a folder, at any depth, sorted; hidden ones (.DS_Store) left out.
 
     Raises:
       OSError: a folder that may not be read; os.walk alone would pass over it.
@@ -26,5 +26,6 @@ def walk(folder: Path) -> Iterator[Path]:
         Path(below, name)
         for below, _, names in os.walk(folder, onerror=fail, followlinks=True)
         for name in names
+        if not name.startswith(".")
     )
     yield from sorted(found)

@@ -79,7 +79,7 @@ def apply(images: jax.Array, distortion: Distortion) -> jax.Array:
             )[..., None]
             image = jnp.clip(reference + distortion.factors[kind] * (image - reference), 0, 255)
         noise = jnp.array(EIGENVECTORS) @ (jnp.array(EIGENVALUES) * distortion.lighting)
-        return image + 255 * noise
+        return image + 255 * noise[None, None, :]
 
     return jax.vmap(one)(images, distortion)
 

@@ -119,7 +119,7 @@ class TfdsSource:
         return len(self._records)
 
     def read(self, indices: Iterable[int]) -> list[Example]:
-        # One by one: reading many at once starts threads, which get in the way of those that decode.
+        # One by one: reading many at once starts threads, in the way of those that decode.
         return [self._example(index, self._records[index]) for index in map(int, indices)]
 
     def _example(self, index: int, record: bytes) -> Example:

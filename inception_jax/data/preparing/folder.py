@@ -96,7 +96,7 @@ def find_classes(folder: Path) -> Classes:
       UserError: no subfolders, or one without images.
     """
     classes: dict[str, list[Path]] = {}
-    others: list[Path] = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    others = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
     for subfolder in subfolders(folder):
         files = list(image_files.walk(subfolder))
         classes[subfolder.name] = [path for path in files if image_files.is_image(path)]
