@@ -1,0 +1,194 @@
+"""A folder of somebody's images, of odd sizes and formats and some broken: all the way through."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import read_metrics
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from inception_jax import configuration
+from inception_jax.checkpoints import store
+from inception_jax.data import from_data
+
+TINTS = {
+    "amber": (1, 0.7, 0.3),
+    "blue": (0.3, 0.5, 1),
+    "green": (0.4, 1, 0.4),
+    "plain": (1, 1, 1),
+    "violet": (0.8, 0.3, 1),
+}
+
+
+def save(image: Image.Image, stem: Path, kind: int) -> None:
+    match kind:
+        case 0:
+            image.save(stem.with_suffix(".jpg"))
+        case 1:
+            image.convert("CMYK").save(stem.with_suffix(".jpeg"))
+        case 2:
+            image.save(stem.with_suffix(".JPG"), progressive=True)
+        case 3:
+            image.convert("P").save(stem.with_suffix(".png"))
+        case _:
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            stem.with_suffix(".jpg").write_bytes(buffer.getvalue())  # a PNG, whatever its name
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Five classes of twelve tinted pieces of photographs, 40 to 150 pixels a side."""
+    folder = tmp_path_factory.mktemp("own") / "my images"
+    photos = load_sample_images().images
+    generator = np.random.default_rng(0)
+    for name, tint in TINTS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            height, width = generator.integers(40, 150, 2)
+            top, left = generator.integers(0, 400 - height), generator.integers(0, 600 - width)
+            piece = photos[number % 2][top : top + height, left : left + width] * np.array(tint)
+            image = Image.fromarray(piece.astype(np.uint8))
+            save(image, folder / name / f"{name} {number}", number % 5)
+    (folder / "amber" / "empty.jpg").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own_data(command, images, tmp_path_factory) -> Path:
+    """The folder, prepared."""
+    own_data = tmp_path_factory.mktemp("own_data")
+    result = command("prepare", "folder", "--images", images, "--data_dir", own_data, "--seed", 1)
+    assert "amber/empty.jpg) is not a readable image (empty, 0 bytes)" in result.stderr
+    return own_data
+
+
+SMALL = ("--config.model.width=0.125", "--config.data.image_size=32", "--config.data.batch_size=16")
+
+
+@pytest.fixture(scope="module")
+def run(command, own_data, tmp_path_factory) -> Path:
+    """A short run on it, its own 80 % of the images with the broken one among them."""
+    workdir = tmp_path_factory.mktemp("own_runs") / "first"
+    command(
+        "train", "--config", "configs/folder.py", "--workdir", workdir, *SMALL,
+        f"--config.data.data_dir={own_data}", "--config.training.total=6 epochs",
+        "--config.training.average_start=4 epochs", "--config.training.log_every=1 steps",
+        "--config.data.max_bad_fraction=0.05",
+    )  # fmt: skip
+    return workdir
+
+
+def test_what_the_config_leaves_open_comes_from_the_data(own_data):
+    config = configuration.load("configs/folder.py", [f"--config.data.data_dir={own_data}"])
+    resolved = from_data.resolve(config)
+    assert resolved.model.num_classes == 5
+    assert resolved.data.image_size in (64, 96)  # the median of 40..150
+    assert resolved.model.stem == ("small" if resolved.data.image_size == 64 else "imagenet")
+    assert config.model.num_classes == 0
+    config = configuration.override(config, ["--config.data.image_size=224"])
+    resolved = from_data.resolve(config)
+    assert (resolved.model.stem, resolved.evaluation.short_side) == ("imagenet", 256)
+
+
+def test_bad_images_are_counted_in_the_metrics(run):
+    steps = [line for line in read_metrics(run) if "learning_rate" in line]
+    counts = [line["bad_images"] for line in steps]
+    assert counts == sorted(counts)
+    assert counts[-1] == 6  # one in each epoch
+    log = (run / "logs" / "process_0.log").read_text()
+    assert len(re.findall(r"amber/empty.jpg\) is not a readable image.*another is taken", log)) == 1
+    newest = max(store.steps(run / "checkpoints"))
+    assert store.read_description(run / "checkpoints" / str(newest))["bad_images"] == 6
+
+
+def test_the_run_learned_and_knows_the_class_names(command, run, images):
+    result = json.loads(command("evaluate", "--workdir", run).stdout)
+    assert result["examples"] == 11  # a fifth of 12 or 13, in five classes
+    assert result["bad_images"] == 0
+    pieces = [images / name / f"{name} 0.jpg" for name in TINTS]
+    output = command("predict", "--workdir", run, "--images", *pieces).stdout
+    top = [json.loads(line)["top"] for line in output.splitlines()]
+    assert all({entry["name"] for entry in entries} == set(TINTS) for entries in top)
+
+
+def test_a_run_with_bad_images_resumes_exactly(command, own_data, run, tmp_path):
+    """The same run again, killed half-way by way of a shorter copy of its workdir."""
+    workdir = tmp_path / "again"
+    arguments = [
+        "--config", "configs/folder.py", "--workdir", str(workdir), *SMALL,
+        f"--config.data.data_dir={own_data}", "--config.training.total=6 epochs",
+        "--config.training.average_start=4 epochs", "--config.training.log_every=1 steps",
+        "--config.data.max_bad_fraction=0.05",
+    ]  # fmt: skip
+    process = command.start("train", *arguments)
+    while process.poll() is None and not store.steps(workdir / "checkpoints"):
+        pass
+    process.kill()
+    process.communicate()
+    command("train", *arguments)
+    assert read_metrics(workdir) == read_metrics(run)
+
+
+def test_too_many_bad_images_stop_the_run(command, own_data, tmp_path):
+    line = command.fails(
+        "train", "--config", "configs/folder.py", "--workdir", tmp_path / "run", *SMALL,
+        f"--config.data.data_dir={own_data}", "--config.training.total=6 epochs", exit_code=1,
+    )  # fmt: skip
+    assert re.search(r"1 unreadable training images up to step \d, more than", line)
+    assert "data.max_bad_fraction=0.01" in line
+
+
+def test_preview_is_a_picture(command, own_data, tmp_path):
+    arguments = ["--config", "configs/folder.py", f"--config.data.data_dir={own_data}"]
+    command("train", *arguments, "--workdir", tmp_path, "--preview", 11)
+    with Image.open(tmp_path / "preview.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > picture.height > 300
+    assert not (tmp_path / "config.json").exists()
+    line = command.fails("train", *arguments, "--workdir", tmp_path, "--preview", 0, exit_code=2)
+    assert "'0' is no number from 1 up" in line
+
+
+def test_fine_tuning_starts_from_a_checkpoint_with_a_new_head(
+    command, own_data, digits_run, tmp_path
+):
+    """From digits (ten classes, gray) to the five classes here; the first layers frozen."""
+    checkpoint = digits_run / "checkpoints" / str(max(store.steps(digits_run / "checkpoints")))
+    result = command(
+        "train", "--config", "configs/folder.py", "--workdir", tmp_path / "run",
+        f"--config.data.data_dir={own_data}", f"--config.model.init_from={checkpoint}",
+        "--config.model.width=0.125", "--config.data.image_size=16", "--config.data.batch_size=16",
+        "--config.training.total=4 steps", "--config.training.average_decay=0.0",
+        "--config.data.max_bad_fraction=0.05", "--config.schedule.warmup=0 steps",
+        '--config.optimizer.learning_rate_factors=(("conv", 0.0), ("inception_3", 0.1))',
+    )  # fmt: skip
+    assert f"starting from {checkpoint} (average weights" in result.stderr
+    assert "start afresh: loss1/classifier, loss2/classifier, loss3/classifier" in result.stderr
+    old = store.read_description(checkpoint)["arrays"]
+    new = store.read_description(tmp_path / "run" / "checkpoints" / "4")["arrays"]
+    frozen = [name for name in new if re.match("params/conv.*/kernel", name)]
+    assert len(frozen) > 1
+    for name in frozen:
+        assert new[name] == old[f"average/{name}"], name
+    assert new["params/inception_3a/1x1/kernel"] != old["average/params/inception_3a/1x1/kernel"]
+    assert new["params/loss3/classifier/kernel"]["shape"][-1] == 5
+
+
+def test_another_architecture_cannot_be_fine_tuned(command, own_data, digits_run, tmp_path):
+    checkpoint = digits_run / "checkpoints" / str(max(store.steps(digits_run / "checkpoints")))
+    line = command.fails(
+        "train", "--config", "configs/folder.py", "--workdir", tmp_path / "run",
+        f"--config.data.data_dir={own_data}", f"--config.model.init_from={checkpoint}",
+        "--config.model.width=0.25", "--config.data.image_size=16", exit_code=2,
+    )  # fmt: skip
+    assert "inception_3a/1x1/kernel is " in line
+    line = command.fails(
+        "train", "--config", "configs/folder.py", "--workdir", tmp_path / "other",
+        f"--config.data.data_dir={own_data}", "--config.model.init_from=nowhere", exit_code=1,
+    )  # fmt: skip
+    assert "no checkpoint directory 'nowhere'" in line
