@@ -2,8 +2,6 @@
 
 import argparse
 
-import tensorflow_datasets as tfds
-
 from inception_jax import cli
 from inception_jax.data.preparing import PREPARERS, verification
 
@@ -12,7 +10,6 @@ log = cli.log
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prepares `flags.name` in `flags.data_dir`, reads all of it again and says what is there."""
-    tfds.disable_progress_bar()
     preparer = PREPARERS[flags.dataset]
     folder = preparer.prepare(flags)
     decode_images = flags.dataset != "ilsvrc2012"  # minutes for a million images, and known

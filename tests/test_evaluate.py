@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from inception_jax.data.decode import decode
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
 from inception_jax.errors import UserError
@@ -23,7 +24,8 @@ def logits_one_by_one(model: trained.Trained, split: str) -> tuple[np.ndarray, n
     )
     rows = []
     for example in source.read(range(len(source))):
-        image = cv2.resize(example.image, (16, 16), interpolation=cv2.INTER_LINEAR)
+        image = decode(example.encoded, example.name)
+        image = cv2.resize(image, (16, 16), interpolation=cv2.INTER_LINEAR)
         rows.append(apply((image[None].astype(np.float32) - 127.5) / np.float32(127.5)).logits[0])
     return np.stack(rows), np.array([e.label for e in source.read(range(len(source)))])
 

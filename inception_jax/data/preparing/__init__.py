@@ -4,9 +4,13 @@ One module a data set, each with its docstring, `add_flags(parser)` and `prepare
 `flags.data_dir` is where the folder goes.
 """
 
+import os
 from types import ModuleType
 
 from inception_jax.data.preparing import digits, fashion_mnist, folder, ilsvrc2012, tfds_builder
+
+# TensorFlow, where it is needed, is not to tell what it was compiled for.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # What `prepare NAME` runs.
 PREPARERS: dict[str, ModuleType] = {

@@ -7,11 +7,12 @@ From whichever of these --manual_dir has:
 """
 
 import argparse
-import contextlib
-import io
 import logging
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -21,6 +22,7 @@ from inception_jax.data.preparing import conversion, folder, records
 from inception_jax.data.preparing.records import Record
 from inception_jax.data.sources import TfdsSource
 from inception_jax.errors import UsageError, UserError
+from inception_jax.reporting import progress
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +116,18 @@ def _from_archives(manual_dir: Path, base: Path) -> None:
         builder = tfds.builder(
             NAME, version=VERSION, data_dir=str(data_dir), file_format=records.FILE_FORMAT
         )
+        generate = builder._generate_examples
+
+        def shown(archive: Any, **options: Any) -> Iterator:
+            split = "validation" if options.get("validation_labels") else "train"
+            examples = generate(archive, **options)
+            return progress.track(examples, f"reading {split}", COMPLETE[split])
+
+        builder._generate_examples = shown
         config = tfds.download.DownloadConfig(manual_dir=str(manual_dir))
         log.info(f"reading {' and '.join(ARCHIVES)}; the full set takes an hour or more")
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=config)
+        with tempfile.TemporaryDirectory() as nothing_downloaded, records.quiet():
+            builder.download_and_prepare(download_config=config, download_dir=nothing_downloaded)
 
 
 def _from_folders(images: Path, labels: Path | None, data_dir: Path) -> None:

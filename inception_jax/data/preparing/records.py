@@ -69,9 +69,17 @@ def write(
             return folder
         remove_unfinished(folder)
         builder = _builder(description, splits, content, data_dir)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS talks of downloads
+        with quiet():
             builder.download_and_prepare()
     return folder
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without TFDS's own bars and its talk of downloads, which are none."""
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def remove_unfinished(folder: Path) -> None:
