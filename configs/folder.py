@@ -4,8 +4,8 @@ Command: python -m inception_jax.prepare folder --images DIR --data_dir data
          python -m inception_jax.train --config configs/folder.py --workdir runs/mine
 Cost: 30 epochs; at 224 pixels about 13 images/s on two CPU cores: on a laptop add
   --config.data.image_size=96 --config.model.width=0.25.
-Expected: depends on the images. Fine-tuning (--config.model.init_from=WORKDIR/checkpoints/STEP, with
-  the model fields of that run) needs far fewer of them.
+Expected: depends on the images. Fine-tuning needs far fewer of them
+  (--config.model.init_from=WORKDIR/checkpoints/STEP, with the model fields of that run).
 
 Arguments: `configs/folder.py:name=flowers` for another --name; `batch_size=64` scales the learning
 rate with it.

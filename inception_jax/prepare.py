@@ -23,7 +23,7 @@ if __name__ == "__main__":
     parser = cli.Parser(__doc__)
     names = parser.add_subparsers(dest="dataset", required=True, metavar="NAME")
     for name, preparer in sorted(PREPARERS.items()):
-        summary = preparer.__doc__.splitlines()[0]
+        summary = (preparer.__doc__ or "").partition("\n")[0]
         subparser = names.add_parser(name, help=summary, description=preparer.__doc__)
         preparer.add_flags(subparser)
         subparser.add_argument("--data_dir", type=cli.path, default="data", help="default: data")

@@ -84,6 +84,23 @@ def test_a_config_cannot_invent_fields(tmp_path):
         configuration.load(str(path))
 
 
+def test_configs_of_older_checkpoints_are_completed_with_what_they_did():
+    """A checkpoint from before photometric distortions was trained without any."""
+    new = configuration.to_dict(configuration.load("configs/digits.py"))
+    old = {name: value for name, value in new.items() if name != "photometric"}
+    for field in configuration.ADDED_FIELDS:
+        section, name = field.split(".")
+        if section in old:
+            old[section] = {key: value for key, value in old[section].items() if key != name}
+    completed = configuration.from_dict(old)
+    assert completed.photometric.brightness == (1.0, 1.0)
+    assert completed.data.exact_decoding is True
+    assert completed.evaluation.bad_images == "error"
+    assert set(configuration.flatten(completed.to_dict())) == set(configuration.flatten(new))
+    changed = configuration.differences(old, new)
+    assert set(changed) == {"data.exact_decoding", "data.max_bad_fraction"}
+
+
 def test_differences_ignore_only_where_the_data_lies():
     old = configuration.to_dict(configuration.load("configs/digits.py"))
     overrides = ["--config.data.data_dir=/elsewhere", "--config.optimizer.momentum=0.5"]

@@ -38,7 +38,7 @@ def random_boxes(height: int, width: int, count: int) -> list[tuple[int, int, in
         tops, lefts = np.sort(generator.integers(0, [[height + 1], [width + 1]], (2, 2)), axis=1)
         top, left = min(tops[0], height - 1), min(lefts[0], width - 1)
         boxes.append((top, left, max(1, tops[1] - top), max(1, lefts[1] - left)))
-    return [tuple(map(int, box)) for box in boxes]
+    return [(int(top), int(left), int(h), int(w)) for top, left, h, w in boxes]
 
 
 FILES = {

@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -40,7 +41,9 @@ def test_every_order_agrees_with_float64():
     images = generator.uniform(0, 255, (12, 9, 7, 3)).astype(np.float32)
     factors = generator.uniform(0.5, 1.5, (12, 3)).astype(np.float32)
     lighting = generator.normal(0, 0.1, (12, 3)).astype(np.float32)
-    result = jax.jit(photometric.apply)(images, Distortion(orders, factors, lighting))
+    result = jax.jit(photometric.apply)(
+        images, Distortion(*map(jnp.asarray, (orders, factors, lighting)))
+    )
     for row in range(12):
         expected = reference(images[row], orders[row], factors[row], lighting[row])
         np.testing.assert_allclose(result[row], expected, atol=1e-3)  # of 255
@@ -57,8 +60,8 @@ def test_each_is_pillows_to_within_rounding(kind, enhance, factor):
     order = np.array([[kind, (kind + 1) % 3, (kind + 2) % 3]])
     factors = np.ones((1, 3), np.float32)
     factors[0, kind] = factor
-    distortion = Distortion(order, factors, np.zeros((1, 3), np.float32))
-    result = photometric.apply(pixels[None].astype(np.float32), distortion)
+    distortion = Distortion(jnp.asarray(order), jnp.asarray(factors), jnp.zeros((1, 3)))
+    result = photometric.apply(jnp.asarray(pixels[None], jnp.float32), distortion)
     np.testing.assert_allclose(result[0], expected, atol=1.01)  # Pillow cuts fractions off
 
 
@@ -78,7 +81,7 @@ def test_draws_are_those_of_the_paper():
 
 def test_draws_depend_on_seed_epoch_and_index_alone():
     def factors(seed: int, epochs: list[int], indices: list[int]) -> np.ndarray:
-        drawn = photometric.draw(seed, np.array(epochs), np.array(indices), PAPER)
+        drawn = photometric.draw(seed, jnp.array(epochs), jnp.array(indices), PAPER)
         return np.asarray(drawn.factors)
 
     batch = factors(0, [2, 2, 3], [5, 6, 5])
@@ -90,9 +93,9 @@ def test_draws_depend_on_seed_epoch_and_index_alone():
 def test_switched_off_nothing_changes():
     off = configuration.load("configs/digits.py").photometric
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
-    numbers = np.arange(2)
-    result = photometric.distort(images, numbers, numbers, 0, off)
+    numbers = jnp.arange(2)
+    result = photometric.distort(jnp.asarray(images), numbers, numbers, 0, off)
     np.testing.assert_array_equal(result, images)
     some = ConfigDict(off.to_dict() | {"brightness": (0.5, 0.5)})
-    result = photometric.distort(images, numbers, numbers, 0, some)
+    result = photometric.distort(jnp.asarray(images), numbers, numbers, 0, some)
     np.testing.assert_allclose(result, images * 0.5, atol=1e-4)

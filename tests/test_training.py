@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from inception_jax import configuration
@@ -140,6 +141,39 @@ def test_the_average_is_the_mean_and_then_exponential(decay):
             assert history[step - 1] == pytest.approx(expected, abs=1e-5)
 
 
+def test_learning_rate_factors_scale_the_updates_of_layers():
+    """Three steps with momentum and decay: each layer moves as with that learning rate alone."""
+    config = configuration.load("configs/googlenet.py").optimizer
+    config.learning_rate_factors = (("conv", 0.0), ("inception_3", 0.1))
+    names = ("conv1", "inception_3a", "inception_4a", "loss3")
+    start = {name: {"kernel": jnp.full((2,), 1.0 + i)} for i, name in enumerate(names)}
+
+    def three_steps(optimizer):
+        params, state = start, optimizer.init(start)
+        for _ in range(3):
+            gradients = jax.tree.map(lambda p: p**2, start)
+            updates, state = optimizer.update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    config.weight_decay = 0.0  # the decay would follow the parameters, which differ
+    scaled = three_steps(make_optimizer(config, lambda step: 0.01))
+    config.learning_rate_factors = ()
+    plain = three_steps(make_optimizer(config, lambda step: 0.01))
+    for name, factor in zip(names, (0.0, 0.1, 1.0, 1.0), strict=True):
+        moved = scaled[name]["kernel"] - start[name]["kernel"]
+        expected = factor * (plain[name]["kernel"] - start[name]["kernel"])
+        np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("factors", [("conv1",), (("conv1", "slow"),), (("conv1", -1.0),)])
+def test_wrong_learning_rate_factors_are_named(factors):
+    config = configuration.load("configs/googlenet.py").optimizer
+    config.learning_rate_factors = factors
+    with pytest.raises(UsageError, match=r"optimizer\.learning_rate_factors has"):
+        make_optimizer(config, lambda step: 0.01)
+
+
 def test_hits_equal_a_sort():
     rng = np.random.default_rng(0)
     logits = rng.integers(0, 4, (200, 10)).astype(np.float32)  # many ties
@@ -154,9 +188,19 @@ def test_hits_equal_a_sort():
 def test_masked_examples_do_not_count_even_when_not_finite():
     logits = jnp.asarray([[2.0, 1.0], [jnp.nan, jnp.nan], [0.0, 1.0]])
     mask = jnp.asarray([True, False, True])
-    sums = batch_sums(logits, jnp.zeros(3, jnp.int32), mask)
+    sums = batch_sums(logits, jnp.zeros(3, jnp.int32), mask, jnp.zeros(3, bool))
     assert (int(sums["examples"]), int(sums["top1"]), int(sums["top5"])) == (2, 1, 2)
     assert float(sums["loss"]) == pytest.approx(np.log(1 + np.exp(-1)) + np.log(1 + np.exp(1)))
+
+
+def test_bad_images_are_wrong_answers_with_the_loss_of_chance():
+    logits = jnp.asarray([[2.0, 1.0, 0.0], [9.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
+    mask, bad = jnp.asarray([True, True, False]), jnp.asarray([False, True, True])
+    sums = batch_sums(logits, jnp.zeros(3, jnp.int32), mask, bad)
+    counts = {name: int(sums[name]) for name in ("examples", "top1", "top5", "bad_images")}
+    assert counts == {"examples": 2, "top1": 1, "top5": 1, "bad_images": 1}
+    first = np.log(np.exp([2.0, 1.0, 0.0]).sum()) - 2
+    assert float(sums["loss"]) == pytest.approx(first + np.log(3))
 
 
 @functools.cache
@@ -202,8 +246,8 @@ def test_a_step_updates_everything_once():
     kernels = [p["inception_5b"]["1x1"]["kernel"] for p in params]
     assert all(np.any(one != other) for one, other in itertools.pairwise(kernels))
     assert set(metrics) == {
-        "loss", "top1", "top5", "learning_rate", "gradient_norm", "parameter_norm",
-    }  # fmt: skip
+            "loss", "top1", "top5", "learning_rate", "gradient_norm", "parameter_norm", "bad_images",
+        }  # fmt: skip
     # Averaging starts after step 1: the mean of the parameters after steps 2 and 3.
     average = state.average["params"]["inception_5b"]["1x1"]["kernel"]
     np.testing.assert_allclose(average, (kernels[1] + kernels[2]) / 2, rtol=1e-5, atol=1e-7)

@@ -35,4 +35,4 @@ def preview(config: ConfigDict, count: int, path: Path) -> None:
         f"{source.class_names[label]}\n({index})"
         for label, index in zip(batch["label"], batch["index"], strict=True)
     ]
-    pictures.grid(shown, titles, path)
+    pictures.grid(list(shown), titles, path)

@@ -40,6 +40,8 @@ def main() -> None:
         "image": np.zeros((batch_size, size, size, 3), np.uint8),
         "label": np.zeros(batch_size, np.int32),
         "index": np.zeros(batch_size, np.int64),
+        "epoch": np.zeros(batch_size, np.int32),
+        "replaced": np.zeros(batch_size, bool),
     }
     batch = devices.to_devices(host, mesh)
 

@@ -6,6 +6,7 @@ by gzip or not; Debian's package dataset-fashion-mnist has them, so that no netw
 
 import argparse
 import gzip
+import zlib
 from pathlib import Path
 
 import cv2
@@ -81,7 +82,7 @@ def read_idx(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
         raise UserError(f"no file {name} or {name}.gz in {folder}")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, gzip.zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged: {error}") from None
     header = np.array([_UNSIGNED_BYTES << 8 | len(shape), *shape], ">u4").tobytes()
     if not content.startswith(header) or len(content) != len(header) + np.prod(shape):

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class DatasetDescription:
 
 
 def write(
-    description: DatasetDescription, splits: Mapping[str, Iterable[Record]], data_dir: Path
+    description: DatasetDescription, splits: Mapping[str, list[Record]], data_dir: Path
 ) -> Path:
     """Writes the splits to data_dir/name/version, or finds that they are there already.
 
@@ -59,7 +59,6 @@ def write(
     Raises:
       UserError: the folder has another set of files, or another process is writing there.
     """
-    splits = {name: list(records) for name, records in splits.items()}
     content = {"content": _digest(description, splits)}
     folder = data_dir / description.name / description.version
     with locks.hold(folder.parent, "preparing data"):
@@ -113,7 +112,7 @@ def _builder(
     content: dict[str, str],
     data_dir: Path,
 ) -> tfds.core.GeneratorBasedBuilder:
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
         name = description.name
         VERSION = tfds.core.Version(description.version)
 
