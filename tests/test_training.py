@@ -245,9 +245,8 @@ def test_a_step_updates_everything_once():
         params.append(jax.device_get(state.params))
     kernels = [p["inception_5b"]["1x1"]["kernel"] for p in params]
     assert all(np.any(one != other) for one, other in itertools.pairwise(kernels))
-    assert set(metrics) == {
-            "loss", "top1", "top5", "learning_rate", "gradient_norm", "parameter_norm", "bad_images",
-        }  # fmt: skip
+    names = "loss top1 top5 learning_rate gradient_norm parameter_norm bad_images"
+    assert set(metrics) == set(names.split())
     # Averaging starts after step 1: the mean of the parameters after steps 2 and 3.
     average = state.average["params"]["inception_5b"]["1x1"]["kernel"]
     np.testing.assert_allclose(average, (kernels[1] + kernels[2]) / 2, rtol=1e-5, atol=1e-7)
