@@ -219,6 +219,6 @@ class FakeSource:
         count = self._size * self._size * 3
         words = np.random.Philox(key=[self._key, index]).random_raw(count // 8 + 2)
         pixels = words[1:].view(np.uint8)[:count].reshape(self._size, self._size, 3)
-        encoded = cv2.imencode(".bmp", pixels)[1].tobytes()
+        encoded = cv2.imencode(".bmp", pixels[..., ::-1])[1].tobytes()  # OpenCV takes BGR
         label = int(words[0] % np.uint64(len(self.class_names)))
         return Example(encoded, label, f"fake {self._split}: example {index}")
