@@ -167,8 +167,8 @@ def _open(builder: Any, split: str) -> Any:
         return builder.as_data_source(split, decoders=decoders)
     except NotImplementedError:  # TFDS, of a file format like TFRecord
         raise UserError(
-            f"{builder.data_path} has no random access: prepare it again with "
-            "file_format='array_record'"
+            f"{builder.data_path} is no ArrayRecord, which is read by index: prepare it again; "
+            f"prepare ilsvrc2012 --manual_dir {builder.data_path} with another --data_dir converts"
         ) from None
     except ValueError:
         raise UsageError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inception_jax import cli
 from inception_jax.data import image_files
-from inception_jax.data.preparing import records
+from inception_jax.data.preparing import conversion, records
 from inception_jax.data.preparing.records import Record
 from inception_jax.errors import UsageError, UserError
 
@@ -35,10 +35,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="share of each class, where no validation folder is given; default: 0.2",
     )
     parser.add_argument("--seed", type=int, default=0, help="which images those are; default: 0")
+    conversion.add_short_side_flag(parser)
 
 
 def prepare(flags: argparse.Namespace) -> Path:
-    """Writes the images as they are, without decoding them."""
+    """Writes the images as they are, without decoding them; with --short_side also smaller."""
     if not flags.name.isidentifier() or flags.name != flags.name.lower():
         raise UsageError(f"--name is {flags.name!r}: use lower-case letters, digits and _")
     if not 0 < flags.validation_fraction < 1:
@@ -61,7 +62,10 @@ def prepare(flags: argparse.Namespace) -> Path:
         ]
         for split, classes in splits.items()
     }
-    return records.write(description, written, flags.data_dir)
+    folder = records.write(description, written, flags.data_dir)
+    if flags.short_side is not None:
+        folder = conversion.compact(folder, flags.data_dir, flags.short_side)
+    return folder
 
 
 Classes = Mapping[str, list[Path]]  # class name -> its files

@@ -42,13 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="for val/*.JPEG: lines of a file name and its WNID (Kaggle's LOC_val_solution.csv) or "
         "class number (Caffe's val.txt); default: the official labels by file number",
     )
-    parser.add_argument(
-        "--short_side",
-        type=int,
-        metavar="PIXELS",
-        help=f"also write a compact set, {NAME}/shortPIXELS: shorter side at most this, JPEG "
-        f"quality {conversion.JPEG_QUALITY}; 320 reads about twice as fast",
-    )
+    conversion.add_short_side_flag(parser)
 
 
 def prepare(flags: argparse.Namespace) -> Path:
@@ -57,21 +51,18 @@ def prepare(flags: argparse.Namespace) -> Path:
     Returns:
       The folder that was asked for.
     """
-    if flags.short_side is not None and flags.short_side < 1:
-        raise UsageError(f"--short_side is {flags.short_side}; it is at least 1 pixel")
-    base = flags.data_dir / NAME / VERSION
-    source = base
-    if not (base / conversion.INFO).exists():
-        if flags.manual_dir is None:
-            raise UsageError(f"{base} is not there yet: --manual_dir says where the images are")
-        source = _find_prepared(flags.manual_dir) or _write_base(flags, base)
-        if source != base and flags.short_side is None:
-            conversion.convert(source, base)
-    target = base
+    source = _find_prepared(flags.data_dir / NAME)
+    if source is None and flags.manual_dir is None:
+        raise UsageError(
+            f"no {NAME} in {flags.data_dir} yet: --manual_dir says where the images are"
+        )
+    if source is None:
+        source = _find_prepared(flags.manual_dir) or _write_base(flags)
+    target = flags.data_dir / NAME / source.name
     if flags.short_side is not None:
-        config = f"short{flags.short_side}"
-        target = flags.data_dir / NAME / config / VERSION
-        conversion.convert(source, target, conversion.shrink(flags.short_side), config)
+        target = conversion.compact(source, flags.data_dir, flags.short_side)
+    elif target != source:
+        conversion.convert(source, target)
     if TfdsSource.from_folder(target, "train").class_names != class_names():
         raise UserError(f"{target} has other classes than ILSVRC2012: delete it")
     return target
@@ -88,14 +79,16 @@ def _packaged(name: str) -> list[str]:
 
 
 def _find_prepared(folder: Path) -> Path | None:
-    for candidate in (folder, folder / VERSION, folder / NAME / VERSION):
-        if (candidate / conversion.INFO).exists():
-            return candidate
+    """The newest version folder of TFDS at, in or two below a folder."""
+    for version in ("", "*.*.*/", f"{NAME}/*.*.*/"):
+        found = [path.parent for path in folder.glob(f"{version}{conversion.INFO}")]
+        if found:
+            return max(found)
     return None
 
 
-def _write_base(flags: argparse.Namespace, base: Path) -> Path:
-    source = flags.manual_dir
+def _write_base(flags: argparse.Namespace) -> Path:
+    source, base = flags.manual_dir, flags.data_dir / NAME / VERSION
     if not source.is_dir():
         raise UserError(f"no folder {str(source)!r}")
     found = [name for name in ARCHIVES if (source / name).exists()]
