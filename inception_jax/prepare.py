@@ -4,6 +4,7 @@ import argparse
 
 from inception_jax import cli
 from inception_jax.data.preparing import PREPARERS, verification
+from inception_jax.errors import UserError
 
 log = cli.log
 
@@ -11,7 +12,13 @@ log = cli.log
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prepares `flags.name` in `flags.data_dir`, reads all of it again and says what is there."""
     preparer = PREPARERS[flags.dataset]
-    folder = preparer.prepare(flags)
+    try:
+        folder = preparer.prepare(flags)
+    except ImportError as error:
+        raise UserError(
+            f"preparing {flags.dataset} this way needs TensorFlow; "
+            f"pip install 'inception_jax[prepare]' brings it ({error})"
+        ) from error
     decode_images = flags.dataset != "ilsvrc2012"  # minutes for a million images, and known
     splits = verification.verify(folder, decode_images=decode_images)
     verification.report(folder, splits, preparer.COMPLETE)

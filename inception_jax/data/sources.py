@@ -89,6 +89,12 @@ class TfdsSource:
                     data.name, data_dir=str(Path(data.data_dir).expanduser())
                 )
             except tfds.core.DatasetNotFoundError:
+                folder = Path(data.data_dir).expanduser() / data.name
+                if unfinished := list(folder.glob("*/converted_from.json")):
+                    raise UserError(
+                        f"{unfinished[0].parent} is not finished: give the same command to prepare "
+                        "again, it goes on"
+                    ) from None
                 raise UserError(
                     f"no prepared data {data.name!r} in {str(data.data_dir)!r}; "
                     f"make it with: python -m inception_jax.prepare {_how_to_prepare(data.name)} "

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Transform = Callable[[bytes], bytes]  # of a serialised tf.train.Example
 
 INFO = "dataset_info.json"
-_SOURCE = "converted_from.json"
+_SOURCE = "converted_from.json"  # and without INFO: begun, and not finished
 _CHUNK = 64  # records read at once
 
 JPEG_QUALITY = 90
@@ -156,6 +156,11 @@ def add_short_side_flag(parser: argparse.ArgumentParser) -> None:
         help="also write a compact set, NAME/shortPIXELS: shorter side at most this, JPEG quality "
         f"{JPEG_QUALITY}; 320 reads more than half as fast again",
     )
+
+
+def version(folder: Path) -> str:
+    """Of the data set in a version folder, "5.1.0", whatever the folder is called."""
+    return dataset_info.read_proto_from_builder_dir(folder).version
 
 
 def compact(source: Path, data_dir: Path, short_side: int) -> Path:

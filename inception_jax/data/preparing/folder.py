@@ -122,7 +122,9 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def split(classes: Classes, fraction: float, seed: int) -> dict[str, Classes]:
-    """Divides each class, at least one file on each side; files keep their side when others come.
+    """Divides each class, at least one file on each side, by a hash of (seed, class, file name).
+
+    So most files keep their side when others come or go.
 
     Raises:
       UserError: a class of one image.

@@ -9,6 +9,7 @@ From whichever of these --manual_dir has:
 import argparse
 import logging
 import re
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,11 +59,13 @@ def prepare(flags: argparse.Namespace) -> Path:
         )
     if source is None:
         source = _find_prepared(flags.manual_dir) or _write_base(flags)
-    target = flags.data_dir / NAME / source.name
+    target = flags.data_dir / NAME / conversion.version(source)
     if flags.short_side is not None:
         target = conversion.compact(source, flags.data_dir, flags.short_side)
     elif target != source:
         conversion.convert(source, target)
+    else:
+        log.info(f"{target} is there already")
     if TfdsSource.from_folder(target, "train").class_names != class_names():
         raise UserError(f"{target} has other classes than ILSVRC2012: delete it")
     return target
@@ -80,10 +83,16 @@ def _packaged(name: str) -> list[str]:
 
 def _find_prepared(folder: Path) -> Path | None:
     """The newest version folder of TFDS at, in or two below a folder."""
-    for version in ("", "*.*.*/", f"{NAME}/*.*.*/"):
-        found = [path.parent for path in folder.glob(f"{version}{conversion.INFO}")]
-        if found:
-            return max(found)
+    version = "[0-9]*.[0-9]*.[0-9]*"
+    for below in (
+        conversion.INFO,
+        f"{version}/{conversion.INFO}",
+        f"{NAME}/{version}/{conversion.INFO}",
+    ):
+        if found := [path.parent for path in folder.glob(below)]:
+            return max(
+                found, key=lambda path: [int(n) for n in conversion.version(path).split(".")]
+            )
     return None
 
 
@@ -105,6 +114,8 @@ def _from_archives(manual_dir: Path, base: Path) -> None:
     """By TFDS's own builder, which also turns the known CMYK and PNG files into RGB JPEGs."""
     data_dir = base.parent.parent
     with locks.hold(base.parent, "preparing data"):
+        if base.exists():
+            raise UserError(f"{base} is there without its {conversion.INFO}: delete it")
         records.remove_unfinished(base)
         builder = tfds.builder(
             NAME, version=VERSION, data_dir=str(data_dir), file_format=records.FILE_FORMAT
@@ -120,7 +131,12 @@ def _from_archives(manual_dir: Path, base: Path) -> None:
         config = tfds.download.DownloadConfig(manual_dir=str(manual_dir))
         log.info(f"reading {' and '.join(ARCHIVES)}; the full set takes an hour or more")
         with tempfile.TemporaryDirectory() as nothing_downloaded, records.quiet():
-            builder.download_and_prepare(download_config=config, download_dir=nothing_downloaded)
+            try:
+                builder.download_and_prepare(
+                    download_config=config, download_dir=nothing_downloaded
+                )
+            except tarfile.TarError as error:
+                raise UserError(f"an archive in {manual_dir} is damaged: {error}") from None
 
 
 def _from_folders(images: Path, labels: Path | None, data_dir: Path) -> None:
@@ -137,7 +153,7 @@ def _from_folders(images: Path, labels: Path | None, data_dir: Path) -> None:
             for path in paths
         ]
 
-    if folder.subfolders(validation):
+    if any(subfolder.name in label_of for subfolder in folder.subfolders(validation)):
         validation_records = by_class(validation)
     else:
         wnids = read_validation_labels(labels)

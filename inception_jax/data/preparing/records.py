@@ -1,5 +1,6 @@
 """Examples to ArrayRecord files in TFDS's layout. Needs no TensorFlow."""
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -57,8 +58,15 @@ def write(
       The folder of the records.
 
     Raises:
-      UserError: the folder has another set of files, or another process is writing there.
+      UserError: a split is empty, or has a file name twice; the folder has another set of files, or
+        another process is writing there.
     """
+    for split, records in splits.items():
+        counts = collections.Counter(record.file_name for record in records)
+        if not records:
+            raise UserError(f"no images for the split {split} of {description.name}")
+        if (twice := counts.most_common(1)[0])[1] > 1:
+            raise UserError(f"two images of {description.name} {split} are called {twice[0]}")
     content = {"content": _digest(description, splits)}
     folder = data_dir / description.name / description.version
     with locks.hold(folder.parent, "preparing data"):
@@ -83,7 +91,7 @@ def quiet() -> Iterator[None]:
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what a killed preparation of `folder` left beside it."""
-    for leftover in folder.parent.glob(f"{folder.name}.incomplete*"):
+    for leftover in folder.parent.glob(f"incomplete.*_{folder.name}"):
         log.info(f"removing {leftover}, which was never finished")
         shutil.rmtree(leftover)
 

@@ -1,7 +1,10 @@
 """Any image classification data set that TFDS knows: --name cifar10. Needs a network."""
 
 import argparse
+import contextlib
 import difflib
+import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +35,8 @@ def prepare(flags: argparse.Namespace) -> Path:
         near = difflib.get_close_matches(flags.name, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "see tensorflow.org/datasets"
         raise UsageError(f"TFDS knows no data set {flags.name!r}; {hint}") from None
+    except (ValueError, AssertionError) as error:  # of TFDS: an unknown config or version
+        raise UsageError(f"{flags.name}: {error}") from None
     check_features(builder)
     folder = Path(builder.data_dir)
     with locks.hold(folder.parent, "preparing data"):
@@ -39,10 +44,15 @@ def prepare(flags: argparse.Namespace) -> Path:
         config = tfds.download.DownloadConfig(
             manual_dir=str(flags.manual_dir) if flags.manual_dir else None
         )
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns at each new try
         try:
-            builder.download_and_prepare(download_config=config)
-        except (OSError, tfds.download.DownloadError) as error:
+            with contextlib.redirect_stdout(sys.stderr):  # TFDS talks of downloads
+                builder.download_and_prepare(download_config=config)
+        except ImportError:
+            raise
+        except Exception as error:  # each builder has errors of its own
             raise UserError(
-                f"{flags.name} could not be downloaded (is there a network?): {error}"
+                f"{flags.name} could not be prepared (is there a network? does --manual_dir have "
+                f"what it wants?): {error}"
             ) from error
     return folder

@@ -1,0 +1,1 @@
+"""Measurements of speed: what `python -m inception_jax.benchmark NAME` runs."""

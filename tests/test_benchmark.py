@@ -1,0 +1,188 @@
+"""The benchmark command on tiny data: what it measures and prints; never how fast it was."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT, Command
+
+from inception_jax.benchmarking import throughput
+from inception_jax.benchmarking.input import OURS, SAMPLE, Sample, jpeg_files
+from inception_jax.data.sources import Example
+from inception_jax.errors import UserError
+
+QUICK = [
+    "--seconds", "0.2", "--repeats", "1",
+    "--config.data.threads=2", "--config.data.batch_size=4",
+]  # fmt: skip
+
+needs_tensorflow = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="needs the extra `prepare`"
+)
+
+
+@pytest.fixture(scope="module")
+def photos(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data_dir with `photos`: 24 JPEG files of two classes."""
+    folder = tmp_path_factory.mktemp("photos")
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8), (120, 90))
+    for label in ("a", "b"):
+        (folder / "images" / label).mkdir(parents=True)
+        for number in range(12):
+            path = folder / "images" / label / f"{number}.jpg"
+            cv2.imwrite(str(path), np.roll(smooth, 7 * number, axis=1))
+    command("prepare", "folder", "--images", folder / "images", "--data_dir", folder,
+            "--name", "photos")  # fmt: skip
+    return folder
+
+
+def check_statistics(value: dict, repeats: int) -> None:
+    assert 0 < value["min"] <= value["median"] <= value["max"]
+    assert len(value["repeats"]) == repeats
+
+
+def test_input_without_a_peer(command, data_dir):
+    result = command("benchmark", "input", "--config", "configs/digits.py", "--json", *QUICK,
+                     f"--config.data.data_dir={data_dir}")  # fmt: skip
+    found = json.loads(result.stdout)
+    (digits,) = found["data"]
+    assert (digits["name"], digits["split"], digits["images"]) == ("digits", "train", 1437)
+    assert (found["threads"], found["batch_size"], found["image_size"]) == (2, 4, 16)
+    assert found["peer"] is None
+    assert found["machine"]["cpus"] == os.cpu_count()
+    for name in OURS:
+        check_statistics(digits[f"{name}_images_per_second"], repeats=1)
+    assert digits["resident_mb"]["start"] > 0
+    assert digits["resident_mb"]["end"] > 0
+    assert not any("tf_data" in field or "ratio" in field for field in digits)
+
+
+@needs_tensorflow
+def test_input_beside_tf_data(command, photos):
+    result = command("benchmark", "input", "--data", "photos", "photos", "--peer", "tf.data",
+                     "--json", *QUICK, "--repeats", "2",
+                     f"--config.data.data_dir={photos}")  # fmt: skip
+    found = json.loads(result.stdout)
+    assert found["interpolations"] == ["bilinear"]
+    assert "bilinear in both" in result.stderr
+    assert found["peer"]["name"] == "tf.data"
+    first, second = found["data"]
+    for entry in (first, second):
+        for name in (*OURS, "tf_data"):
+            check_statistics(entry[f"{name}_images_per_second"], repeats=2)
+            check_statistics(entry[f"{name}_cpu_ms_per_image"], repeats=2)
+    ours, theirs = (
+        second["pipeline_images_per_second"]["repeats"],
+        first["tf_data_images_per_second"]["repeats"],
+    )
+    expected = [our / their for our, their in zip(ours, theirs, strict=True)]
+    assert second["ratio_to_first"]["repeats"] == pytest.approx(expected)
+    assert first["ratio"] == first["ratio_to_first"]
+
+
+@needs_tensorflow
+def test_a_table_for_a_person_and_interpolations_that_were_asked_for(command, photos):
+    result = command("benchmark", "input", "--data", "photos", "--peer", "tf.data", *QUICK,
+                     "--split", "validation", "--config.data.interpolations=('area', 'cubic')",
+                     f"--config.data.data_dir={photos}")  # fmt: skip
+    assert "bilinear" not in result.stdout + result.stderr
+    for words in ("split validation", "ratio to tf.data", "limits the pipeline", "area, cubic"):
+        assert words in result.stdout
+
+
+def test_random_images_need_no_files(command):
+    result = command("benchmark", "input", "--config", "configs/smoke.py", "--json", *QUICK)
+    assert json.loads(result.stdout)["data"][0]["pipeline_images_per_second"]["median"] > 0
+
+
+def test_errors_are_one_line(command, data_dir):
+    here = f"--config.data.data_dir={data_dir}"
+    missing = command.fails("benchmark", "input", "--data", "nothing", here, exit_code=1)
+    assert "no prepared data 'nothing'" in missing
+    unknown = command.fails("benchmark", "input", "--peer", "dali", here, exit_code=2)
+    assert "tf.data" in unknown
+    seconds = command.fails("benchmark", "input", "--seconds", "0", here, exit_code=2)
+    assert "0 is not positive" in seconds
+    peer = ("--data", "digits", "--peer", "tf.data", here)
+    digits = command.fails("benchmark", "input", *peer, exit_code=1)
+    assert "is no JPEG file" in digits
+    caffe = command.fails("benchmark", "input", *peer, "--config.data.crop=caffe", exit_code=2)
+    assert "data.crop" in caffe
+
+
+def test_tensorflow_is_imported_by_the_peer_alone(command, photos, tmp_path):
+    """A decoy that cannot be imported: said in one line, by the child."""
+    decoy = tmp_path / "tensorflow"
+    decoy.mkdir()
+    (decoy / "__init__.py").write_text(
+        f"import os\nopen({str(tmp_path / 'imported')!r}, 'a').write(f'{{os.getppid()}}\\n')\n"
+        "raise ImportError('decoy')\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inception_jax.benchmark", "input", "--data", "photos",
+         "--peer", "tf.data", f"--config.data.data_dir={photos}", *QUICK],
+        cwd=ROOT, env=command.environment() | {"PYTHONPATH": path}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert stdout == ""
+    last = stderr.splitlines()[-1]
+    assert last == "error: tf.data: decoy; pip install '.[prepare]' installs TensorFlow"
+    assert (tmp_path / "imported").read_text() == f"{process.pid}\n"
+
+
+class Images:
+    """A source of empty JPEG files, but for some numbers."""
+
+    class_names: tuple[str, ...] = ("a",)
+    fingerprint = "none"
+
+    def __init__(self, examples: int, others: Iterable[int] = ()):
+        self._examples, self._others = examples, set(others)
+
+    def __len__(self) -> int:
+        return self._examples
+
+    def read(self, indices: Iterable[int]) -> list[Example]:
+        return [
+            Example(b"PNG" if index in self._others else b"\xff\xd8", index, f"example {index}")
+            for index in indices
+        ]
+
+
+def test_a_sample_is_spread_over_the_split_and_keeps_to_jpeg():
+    assert jpeg_files(Images(300, others=[7]), SAMPLE) == [*range(7), *range(8, 300)]
+    chosen = jpeg_files(Images(1_281_167), SAMPLE)
+    assert len(chosen) <= SAMPLE < 1.01 * len(chosen)
+    assert np.ptp(np.diff(chosen)) == 0
+    assert 1_281_167 - chosen[-1] < 2 * chosen[1]
+    with pytest.raises(UserError, match="example 3 is no JPEG file"):
+        jpeg_files(Images(300, others=[3, 4, 5, 6]), SAMPLE)
+
+
+def test_a_sample_reads_its_own_examples():
+    sample = Sample(Images(300), [10, 20, 30])
+    assert len(sample) == 3
+    assert [example.label for example in sample.read([2, 0])] == [30, 10]
+
+
+def test_a_speed_does_not_count_what_was_read_ahead(monkeypatch):
+    """A clock that a batch moves: the first three take no time, all others half a second."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def batches():
+        for number in range(1000):
+            now[0] += 0.0 if number < 3 else 0.5
+            yield number
+
+    assert throughput.measure(batches(), 32, 3, 10.0).images_per_second == 64
