@@ -29,7 +29,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
         flip=False,  # a mirrored digit is another sign
         mean=(127.5, 127.5, 127.5),
         std=(127.5, 127.5, 127.5),
-        threads=2,
     )
     # Gray digits have no colours to distort.
     config.photometric.update(brightness=(1.0, 1.0), contrast=(1.0, 1.0), saturation=(1.0, 1.0))

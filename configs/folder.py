@@ -36,7 +36,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
         batch_size=arguments.batch_size,
         image_size=0,  # near the images' shorter side, 32 to 224 pixels
         crop_area=(0.25, 1.0),  # a twelfth of a picture seldom shows what it is of
-        threads=2,
     )
     config.optimizer.nesterov = True
     learning_rate = 0.05 * arguments.batch_size / 32

@@ -70,7 +70,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "exact_decoding": False,
             # Largest share of training images that may be unreadable; each is replaced by the next.
             "max_bad_fraction": 0.01,
-            "threads": 8,  # reading batches ahead on the host; any number gives the same run
+            # Reading batches ahead on the host; 0 is one for each CPU, at most 8 (more threads than
+            # CPUs get in one another's way). Any number gives the same run.
+            "threads": 0,
             "fake_examples": 1000,  # size of each split of the fake source
         }
     )

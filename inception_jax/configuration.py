@@ -26,7 +26,7 @@ RANGES = {
     "seed": (0, 2**32 - 1),  # all that a key for dropout takes
     "data.batch_size": (1, math.inf),
     "data.image_size": (0, math.inf),  # 0: from the data
-    "data.threads": (1, 1024),
+    "data.threads": (0, 1024),
     "data.max_bad_fraction": (0, 1),
     "photometric.lighting": (0, math.inf),
     "data.fake_examples": (1, math.inf),

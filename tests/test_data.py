@@ -150,6 +150,7 @@ def test_a_run_that_changes_its_processes_keeps_the_order(digits, monkeypatch):
 
 
 def test_no_thread_outlives_the_batches(fake):
+    fake.threads = 3
     source, before = open_source(fake, "train", 10), set(threading.enumerate())
     with pipeline.training_batches(source, fake, 0, 0, 10**6, devices.make_mesh()) as batches:
         next(batches)

@@ -1,5 +1,6 @@
-"""What a config leaves to the data: number of classes, image size, stem, size of test images."""
+"""What a config leaves to the data and the machine: classes, image size, stem, threads."""
 
+import os
 import statistics
 
 from ml_collections import ConfigDict
@@ -10,6 +11,7 @@ from inception_jax.errors import UserError
 
 SMALLEST, LARGEST, STEP = 32, 224, 32  # pixels, of an image size chosen here
 SMALL_STEM_BELOW = 96  # pixels: less is too small for the paper's stem and auxiliary heads
+MOST_THREADS = 8  # more wait for Python's lock
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -18,6 +20,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     model.num_classes = 0: as many as the data has.
     data.image_size = 0: the median shorter side of 64 images, a multiple of 32 in 32..224.
     model.stem = "auto": small for images below 96 pixels, else imagenet.
+    data.threads = 0: one for each CPU of this machine, at most 8.
     evaluation.short_side = 0: 256/224 of the image size (section 7); equal with the small stem.
 
     Raises:
@@ -28,6 +31,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
         source = open_source(config.data, config.data.train_split, config.model.num_classes)
         config.model.num_classes = len(source.class_names)
         config.data.image_size = config.data.image_size or fitting_size(source)
+    config.data.threads = config.data.threads or min(MOST_THREADS, available_cpus())
     if config.model.stem == "auto":
         config.model.stem = "small" if config.data.image_size < SMALL_STEM_BELOW else "imagenet"
     if not config.evaluation.short_side:
@@ -53,3 +57,10 @@ def fitting_size(source: Source) -> int:
         raise UserError(f"{example.name} and the others that were tried are unreadable")
     nearest = round(statistics.median(sides) / STEP) * STEP
     return min(max(nearest, SMALLEST), LARGEST)
+
+
+def available_cpus() -> int:
+    """Those that this process may use, where the system says so."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
