@@ -84,6 +84,14 @@ def test_wrong_splits_and_class_counts_are_named(digits, fake):
             open_source(source, "train[5:5]", 10)
 
 
+def test_random_images_leave_nothing_open(fake):
+    with pytest.raises(UsageError, match=r"needs model\.num_classes and data\.image_size"):
+        open_source(fake, "train", 0)
+    fake.image_size = 0
+    with pytest.raises(UsageError, match=r"needs model\.num_classes and data\.image_size"):
+        open_source(fake, "train", 10)
+
+
 def test_damaged_data_says_what_to_do(digits, data_dir, tmp_path):
     shutil.copytree(data_dir / "digits", tmp_path / "digits")
     digits.data_dir = str(tmp_path)

@@ -206,6 +206,11 @@ class FakeSource:
         match = re.fullmatch(r"(\w+)(?:\[(\d*):(\d*)\])?", split)
         if match is None:
             raise UsageError(f"split {split!r}: expected a name, or name[start:stop]")
+        if not num_classes or not data.image_size:
+            raise UsageError(
+                "data.source=fake needs model.num_classes and data.image_size: it has no data to "
+                "take them from"
+            )
         self._split = match[1]
         self._indices = range(data.fake_examples)[
             int(match[2] or 0) : int(match[3] or data.fake_examples)
