@@ -14,6 +14,8 @@ from sklearn.datasets import load_sample_images
 from inception_jax import configuration
 from inception_jax.checkpoints import store
 from inception_jax.data import from_data
+from inception_jax.data.decode import EncodedImage
+from inception_jax.data.sources import open_source
 
 TINTS = {
     "amber": (1, 0.7, 0.3),
@@ -65,6 +67,25 @@ def own_data(command, images, tmp_path_factory) -> Path:
     result = command("prepare", "folder", "--images", images, "--data_dir", own_data, "--seed", 1)
     assert "amber/empty.jpg) is not a readable image (empty, 0 bytes)" in result.stderr
     return own_data
+
+
+def test_the_compact_set_of_a_folder_has_its_images_made_smaller(command, images, tmp_path):
+    command(
+        "prepare", "folder", "--images", images, "--data_dir", tmp_path, "--name", "mine",
+        "--short_side", 48,
+    )  # fmt: skip
+    sizes = {}
+    for name in ("mine", "mine/short48"):
+        data = configuration.load("configs/folder.py", [f"--config.data.data_dir={tmp_path}"]).data
+        data.name = name
+        source = open_source(data, "validation", 5)
+        examples = [e for e in source.read(range(len(source))) if e.encoded]
+        opened = [EncodedImage(e.encoded, e.name) for e in examples]
+        sizes[name] = np.array([(image.height, image.width) for image in opened])
+    full, compact = sizes.values()
+    np.testing.assert_array_equal(compact.min(axis=1), np.minimum(full.min(axis=1), 48))
+    ratio, compact_ratio = (size[:, 1] / size[:, 0] for size in (full, compact))
+    np.testing.assert_allclose(compact_ratio, ratio, rtol=0.02)
 
 
 SMALL = ("--config.model.width=0.125", "--config.data.image_size=32", "--config.data.batch_size=16")
