@@ -88,6 +88,7 @@ def test_input_beside_tf_data(command, photos):
 
 
 @needs_tensorflow
+@pytest.mark.slow
 def test_a_table_for_a_person_and_interpolations_that_were_asked_for(command, photos):
     result = command("benchmark", "input", "--data", "photos", "--peer", "tf.data", *QUICK,
                      "--split", "validation", "--config.data.interpolations=('area', 'cubic')",
@@ -117,6 +118,7 @@ def test_errors_are_one_line(command, data_dir):
     assert "data.crop" in caffe
 
 
+@pytest.mark.slow
 def test_tensorflow_is_imported_by_the_peer_alone(command, photos, tmp_path):
     """A decoy that cannot be imported: said in one line, by the child."""
     decoy = tmp_path / "tensorflow"

@@ -88,7 +88,12 @@ def test_the_compact_set_of_a_folder_has_its_images_made_smaller(command, images
     np.testing.assert_allclose(compact_ratio, ratio, rtol=0.02)
 
 
-SMALL = ("--config.model.width=0.125", "--config.data.image_size=32", "--config.data.batch_size=16")
+# One set of arguments for all runs: they share compiled code.
+SHORT = (
+    "--config", "configs/folder.py", "--config.model.width=0.125", "--config.data.image_size=32",
+    "--config.data.batch_size=16", "--config.training.total=6 epochs",
+    "--config.training.average_start=4 epochs", "--config.training.log_every=1 steps",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +101,7 @@ def run(command, own_data, tmp_path_factory) -> Path:
     """A short run on it, its own 80 % of the images with the broken one among them."""
     workdir = tmp_path_factory.mktemp("own_runs") / "first"
     command(
-        "train", "--config", "configs/folder.py", "--workdir", workdir, *SMALL,
-        f"--config.data.data_dir={own_data}", "--config.training.total=6 epochs",
-        "--config.training.average_start=4 epochs", "--config.training.log_every=1 steps",
+        "train", *SHORT, "--workdir", workdir, f"--config.data.data_dir={own_data}",
         "--config.data.max_bad_fraction=0.05",
     )  # fmt: skip
     return workdir
@@ -141,9 +144,7 @@ def test_a_run_with_bad_images_resumes_exactly(command, own_data, run, tmp_path)
     """The same run again, killed half-way by way of a shorter copy of its workdir."""
     workdir = tmp_path / "again"
     arguments = [
-        "--config", "configs/folder.py", "--workdir", str(workdir), *SMALL,
-        f"--config.data.data_dir={own_data}", "--config.training.total=6 epochs",
-        "--config.training.average_start=4 epochs", "--config.training.log_every=1 steps",
+        *SHORT, "--workdir", workdir, f"--config.data.data_dir={own_data}",
         "--config.data.max_bad_fraction=0.05",
     ]  # fmt: skip
     process = command.start("train", *arguments)
@@ -157,8 +158,8 @@ def test_a_run_with_bad_images_resumes_exactly(command, own_data, run, tmp_path)
 
 def test_too_many_bad_images_stop_the_run(command, own_data, tmp_path):
     line = command.fails(
-        "train", "--config", "configs/folder.py", "--workdir", tmp_path / "run", *SMALL,
-        f"--config.data.data_dir={own_data}", "--config.training.total=6 epochs", exit_code=1,
+        "train", *SHORT, "--workdir", tmp_path / "run", f"--config.data.data_dir={own_data}",
+        exit_code=1,
     )  # fmt: skip
     assert re.search(r"1 unreadable training images up to step \d, more than", line)
     assert "data.max_bad_fraction=0.01" in line

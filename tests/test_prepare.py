@@ -158,6 +158,7 @@ def run_without_importing_tensorflow(command, name: str, *arguments: object) -> 
 
 
 @needs_tensorflow
+@pytest.mark.slow
 def test_the_papers_config_trains_and_evaluates_on_it_without_tensorflow(
     command, from_archives, tmp_path
 ):
