@@ -35,6 +35,9 @@ REPLACEMENTS = 100
 # Batches whose copy to the devices has begun before they are asked for.
 PREFETCHED = 2
 
+# Of images in memory, in bytes: JAX takes them over without a copy where the device is the CPU.
+ALIGNMENT = 64
+
 HostBatch = dict[str, np.ndarray]
 DeviceBatch = dict[str, jax.Array]
 
@@ -50,12 +53,14 @@ class RecycledMemory:
 
     def take(self) -> np.ndarray:
         """uint8 of the shape, with anything in it."""
+        size = math.prod(self._shape)
         try:
             memory = self._free.pop()
         except IndexError:
-            memory = bytearray(math.prod(self._shape))
+            memory = bytearray(size + ALIGNMENT)
+        start = -np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT
         # Every view of this array, in JAX too, keeps it alive; when it goes, the memory comes back.
-        owner = np.frombuffer(memoryview(memory), np.uint8)
+        owner = np.frombuffer(memoryview(memory)[start : start + size], np.uint8)
         weakref.finalize(owner, self._free.append, memory).atexit = False
         return owner.reshape(self._shape)
 
