@@ -18,8 +18,13 @@ from ml_collections import ConfigDict, config_flags
 
 from inception_jax.errors import UsageError
 
-# Where data lies and how fast it is read do not change a run: they may differ when it goes on.
-PLACEMENT_FIELDS = ("data.data_dir", "data.threads")
+# These do not change what a step computes: they may differ when a run goes on.
+FREE_FIELDS = (
+    "data.data_dir",
+    "data.threads",
+    "data.max_bad_fraction",
+    "evaluation.bad_images",
+)
 
 # Smallest and largest value of the plain numbers; choices and shapes are checked by who uses them.
 RANGES = {
@@ -28,7 +33,7 @@ RANGES = {
     "data.image_size": (0, math.inf),  # 0: from the data
     "data.threads": (0, 1024),
     "data.max_bad_fraction": (0, 1),
-    "photometric.lighting": (0, math.inf),
+    "photometric.lighting": (0, 1e3),
     "data.fake_examples": (1, math.inf),
     "model.width": (1e-3, 1e3),
     "optimizer.momentum": (0, 1),
@@ -208,5 +213,5 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
     return {
         field: (old.get(field), new.get(field))
         for field in sorted(old.keys() | new.keys())
-        if old.get(field) != new.get(field) and field not in PLACEMENT_FIELDS
+        if old.get(field) != new.get(field) and field not in FREE_FIELDS
     }

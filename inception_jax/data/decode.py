@@ -97,12 +97,14 @@ def _read_layout(encoded: bytes, name: str) -> jpeg.Layout:
     except jpeg.NotAJpegError as error:
         raise _bad(encoded, name, str(error)) from None
     _check_size(layout.height, layout.width, name)
-    if not jpeg.ends(encoded):
+    if not jpeg.ends(encoded, layout):
         raise _bad(encoded, name, "truncated")
     return layout
 
 
 def _check_size(height: int, width: int, name: str) -> None:
+    if not height * width:
+        raise BadImageError(f"{name} says it has {width}x{height} pixels")
     if height * width > MAX_PIXELS:
         raise BadImageError(f"{name} says it has {width}x{height} pixels; {MAX_PIXELS} are allowed")
 

@@ -15,6 +15,8 @@ def is_image(path: Path) -> bool:
 def walk(folder: Path) -> Iterator[Path]:
     """All files below a folder, at any depth, sorted; hidden ones (.DS_Store) left out.
 
+    Links are followed, to each folder once.
+
     Raises:
       OSError: a folder that may not be read; os.walk alone would pass over it.
     """
@@ -22,10 +24,12 @@ def walk(folder: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    found = (
-        Path(below, name)
-        for below, _, names in os.walk(folder, onerror=fail, followlinks=True)
-        for name in names
-        if not name.startswith(".")
-    )
+    found, visited = [], set()
+    for below, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(below)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        found += [Path(below, name) for name in names if not name.startswith(".")]
     yield from sorted(found)

@@ -104,12 +104,13 @@ def read_layout(encoded: bytes | bytearray) -> Layout:
     )
 
 
-def ends(encoded: bytes) -> bool:
+def ends(encoded: bytes, layout: Layout) -> bool:
     """Whether the file has its end-of-image marker; a truncated one has not.
 
-    Some writers pad with a few bytes after it.
+    Something may follow it: phones append whole videos.
     """
-    return encoded.rfind(b"\xff\xd9", -1024) >= 0
+    end = b"\xff\xd9"
+    return encoded.endswith(end) or encoded.find(end, layout.scan_at) >= 0
 
 
 def cut(

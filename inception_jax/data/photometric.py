@@ -46,8 +46,11 @@ def draw(seed: int, epochs: jax.Array, indices: jax.Array, photometric: ConfigDi
     """
     ranges = jnp.array([photometric[name] for name in ("brightness", "contrast", "saturation")])
 
+    # Another stream than dropout's, which folds the step into the same seed.
+    stream = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
+
     def one(epoch: jax.Array, index: jax.Array) -> Distortion:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), epoch), index)
+        key = jax.random.fold_in(jax.random.fold_in(stream, epoch), index)
         order_key, factor_key, lighting_key = jax.random.split(key, 3)
         return Distortion(
             order=jax.random.permutation(order_key, 3),

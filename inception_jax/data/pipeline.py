@@ -216,16 +216,9 @@ def check_data(config: ConfigDict) -> None:
             f"evaluation.bad_images is {config.evaluation.bad_images!r}; it may be error or wrong"
         )
     for field in ("brightness", "contrast", "saturation"):
-        bounds = config.photometric[field]
-        numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
-        if not numbers or not 0 <= bounds[0] <= bounds[1]:
-            raise UsageError(f"photometric.{field} is {bounds}; it is (least, most), from 0 up")
-    for field in ("crop_area", "crop_aspect_ratio"):
-        bounds = data[field]
-        numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
-        most = 1 if field == "crop_area" else math.inf
-        if not numbers or not 0 < bounds[0] <= bounds[1] <= most:
-            raise UsageError(f"data.{field} is {bounds}; it is (least, most), above 0 up to {most}")
+        _check_range(f"photometric.{field}", config.photometric[field], 0, math.inf)
+    _check_range("data.crop_area", data.crop_area, 1e-9, 1)
+    _check_range("data.crop_aspect_ratio", data.crop_aspect_ratio, 1e-9, math.inf)
     for field in ("mean", "std"):
         colours = data[field]
         numbers = len(colours) == 3 and all(isinstance(c, int | float) for c in colours)
@@ -235,6 +228,14 @@ def check_data(config: ConfigDict) -> None:
         raise UsageError(
             f"evaluation.short_side {short_side} is less than data.image_size {data.image_size}"
         )
+
+
+def _check_range(field: str, bounds: tuple, least: float, most: float) -> None:
+    numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
+    finite = numbers and all(map(math.isfinite, bounds))
+    if not finite or not least <= bounds[0] <= bounds[1] <= most:
+        least = 0 if least < 1e-6 else least
+        raise UsageError(f"{field} is {bounds}; it is (least, most), from {least} up to {most}")
 
 
 def _waiting(threads: int) -> int:

@@ -18,6 +18,10 @@ from tensorflow_datasets.proto import tf_example_pb2
 from inception_jax.errors import UsageError, UserError
 
 
+class UnlabelledError(UserError):
+    """A split that has no labels, as TFDS's test split of imagenet2012."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Example:
     """An image file as it is stored, its class number, and what to call it in messages."""
@@ -134,7 +138,9 @@ class TfdsSource:
         if "file_name" in features:
             name += f" ({features['file_name'].bytes_list.value[0].decode(errors='replace')})"
         label = features["label"].int64_list.value[0]
-        if not 0 <= label < len(self.class_names):  # TFDS marks an unlabelled split with -1
+        if label == -1:  # TFDS's mark
+            raise UnlabelledError(f"{name} has no label: nothing to train on or to test with")
+        if not 0 <= label < len(self.class_names):
             raise UserError(f"{name} has the label {label}: not one of the classes")
         return Example(features["image"].bytes_list.value[0], label, name)
 

@@ -1,6 +1,7 @@
 """Pictures for a person to look at, drawn with Matplotlib."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def grid(images: Sequence[np.ndarray], titles: Sequence[str], path: Path) -> Non
         axis.axis("off")
     for axis, image, title in zip(axes, images, titles, strict=False):
         axis.imshow(image)
-        axis.set_title(title, fontsize=7, wrap=True)
+        axis.set_title(title, fontsize=7, wrap=True, parse_math=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the font has not every script
+        figure.savefig(path, dpi=150)

@@ -173,9 +173,14 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                 continue
             while pending:  # nothing is saved before its loss is known to be finite
                 finish_oldest()
+            counted = description | {"bad_images": bad_images}
             with watch.paused():
                 if evaluating:
-                    evaluation = evaluate(*inference_weights(state))
+                    try:
+                        evaluation = evaluate(*inference_weights(state))
+                    except UserError:  # an unreadable image: not to cost the steps so far
+                        checkpoints.save(step, to_tree(state), counted)
+                        raise
                     metrics_log.write(step, evaluation, split=config.evaluation.split)
                     log.info(
                         f"step {step}: {config.evaluation.split} top-1 {evaluation['top1']:.4f}, "
@@ -183,7 +188,6 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                         f"({evaluation['examples']} examples)"
                     )
                 top1 = evaluation["top1"] if evaluating else None
-                counted = description | {"bad_images": bad_images}
                 checkpoints.save(step, to_tree(state), counted, top1)
     if start == plan.total:
         log.info(f"already trained for {plan.total} steps")
@@ -241,7 +245,8 @@ def _check_bad_images(step: int, bad_images: int, config: ConfigDict, examples: 
         raise UserError(
             f"{bad_images} unreadable training images up to step {step}, more than "
             f"data.max_bad_fraction={config.data.max_bad_fraction} of {images}: they are named "
-            "above and in the log; remove them and prepare again, or allow more"
+            "above and in the log; delete the prepared data, mend or remove them and prepare again, "
+            "or allow more"
         )
 
 

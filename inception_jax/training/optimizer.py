@@ -46,15 +46,31 @@ def check_factors(factors: Factors) -> None:
 
 
 def scale_by_layer(factors: Factors) -> optax.GradientTransformation:
-    """Multiplies updates by the factor of the first name that their own begins with, else by 1."""
+    """Multiplies updates by the factor of the first name that their own begins with, else by 1.
 
-    def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
-        layer = "/".join(key.key for key in path)
-        return update * next((f for name, f in factors if layer.startswith(name)), 1.0)
+    Raises:
+      UsageError: at its start, a name with which none begins.
+    """
 
-    return optax.stateless(lambda updates, _: jax.tree.map_with_path(scale, updates))
+    def layer(path: tuple[Any, ...]) -> str:
+        return "/".join(key.key for key in path)
 
+    def start(params: Any) -> optax.EmptyState:
+        names = [layer(path) for path, _ in jax.tree.leaves_with_path(params)]
+        for beginning, _ in factors:
+            if not any(name.startswith(beginning) for name in names):
+                layers = ", ".join(sorted({name.partition("/")[0] for name in names}))
+                raise UsageError(
+                    f"optimizer.learning_rate_factors: no layer begins with {beginning!r}; there "
+                    f"are {layers}"
+                )
+        return optax.EmptyState()
 
-def decayed(params: Any) -> Any:
-    """True for what decays: kernels. Biases and normalisation parameters are spared."""
-    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, Any]:
+        def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+            name = layer(path)
+            return update * next((f for begin, f in factors if name.startswith(begin)), 1.0)
+
+        return jax.tree.map_with_path(scale, updates), state
+
+    return optax.GradientTransformation(start, update)

@@ -6,6 +6,7 @@ is complete, and the data set its dataset_info.json when all shards are.
 
 import argparse
 import concurrent.futures
+import hashlib
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ _SOURCE = "converted_from.json"  # and without INFO: begun, and not finished
 _CHUNK = 64  # records read at once
 
 JPEG_QUALITY = 90
+_JPEG_LONGEST = 65_500  # pixels, that libjpeg writes
 
 
 class _Shard(NamedTuple):
@@ -57,10 +59,10 @@ def convert(
       UserError: `target` was begun from other data, or a file of `source` is damaged or missing.
     """
     info = dataset_info.read_proto_from_builder_dir(source)
-    origin = {"name": info.name, "splits": _shard_lengths(info)}
+    origin = _identity(source)
     with locks.hold(target, "preparing data"):
         if (target / _SOURCE).exists() and json.loads((target / _SOURCE).read_text()) != origin:
-            raise UserError(f"{target} was begun from other data than {source}: delete it")
+            raise UserError(f"{target} was made from other data than {source}: delete it")
         if (target / INFO).exists():
             log.info(f"{target} is there already")
             return
@@ -78,8 +80,15 @@ def convert(
         _write_info(info, source, target, config_name)
 
 
-def _shard_lengths(info: Any) -> dict[str, list[int]]:
-    return {split.name: list(split.shard_lengths) for split in info.splits}
+def _identity(source: Path) -> dict[str, str]:
+    """What changes when a set is prepared from other images: its descriptions and its sizes."""
+    digest = hashlib.sha256()
+    for path in sorted(source.iterdir()):
+        if path.name != _SOURCE and not path.name.startswith("."):
+            described = path.suffix in (".json", ".txt")
+            content = path.read_bytes() if described else str(path.stat().st_size).encode()
+            digest.update(path.name.encode() + content)
+    return {"source": digest.hexdigest()}
 
 
 def _shards(info: Any, source: Path, target: Path) -> list[_Shard]:
@@ -193,9 +202,9 @@ def shrink(short_side: int) -> Transform:
             return example
         height, width = image.shape[:2]
         scale = short_side / min(height, width)
-        if scale >= 1:
-            return example
         size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+        if scale >= 1 or max(size) > _JPEG_LONGEST:
+            return example
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         jpeg_file = cv2.imencode(
             ".jpg",

@@ -1,4 +1,4 @@
-"""Your own images: DIR/CLASS/*, or DIR/{train,validation}/CLASS/*."""
+"""Your own images: DIR/CLASS/*, or DIR/{train,validation,test}/CLASS/*."""
 
 import argparse
 import hashlib
@@ -14,8 +14,17 @@ from inception_jax.errors import UsageError, UserError
 
 log = logging.getLogger(__name__)
 
-# What people call their splits, and what they are called here.
-SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
+# What people call their splits, in any case, and what they are called here.
+SPLITS = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+
+# Names of data sets that have a preparation of their own.
+RESERVED = ("digits", "digits_samples", "fashion_mnist", "imagenet2012")
 
 COMPLETE: Mapping[str, int] = {}  # nobody knows
 
@@ -42,6 +51,8 @@ def prepare(flags: argparse.Namespace) -> Path:
     """Writes the images as they are, without decoding them; with --short_side also smaller."""
     if not flags.name.isidentifier() or flags.name != flags.name.lower():
         raise UsageError(f"--name is {flags.name!r}: use lower-case letters, digits and _")
+    if flags.name in RESERVED:
+        raise UsageError(f"--name {flags.name} is the name of another data set: use another")
     if not 0 < flags.validation_fraction < 1:
         raise UsageError(f"--validation_fraction is {flags.validation_fraction}, not in 0..1")
     splits = find_splits(flags.images, flags.validation_fraction, flags.seed)
@@ -56,7 +67,7 @@ def prepare(flags: argparse.Namespace) -> Path:
     label_of = {name: label for label, name in enumerate(class_names)}
     written = {
         split: [
-            Record(path.relative_to(flags.images).as_posix(), label_of[name], path.read_bytes)
+            Record.of_file(path, path.relative_to(flags.images).as_posix(), label_of[name])
             for name, paths in classes.items()
             for path in paths
         ]
@@ -72,22 +83,34 @@ Classes = Mapping[str, list[Path]]  # class name -> its files
 
 
 def find_splits(images: Path, validation_fraction: float, seed: int) -> dict[str, Classes]:
-    """The files of "train" and "validation", by class.
+    """The files of "train" and "validation", and of "test" if there is such a folder, by class.
 
     Raises:
       UserError: the folder is laid out in another way.
     """
     if not images.is_dir():
         raise UserError(f"no folder {str(images)!r}")
-    found = {SPLITS[f.name]: find_classes(f) for f in subfolders(images) if f.name in SPLITS}
+    found: dict[str, Classes] = {}
+    others = []
+    for subfolder in subfolders(images):
+        name = SPLITS.get(subfolder.name.lower())
+        if name is None or not subfolders(subfolder):  # a class, which may be one of trains
+            others.append(subfolder)
+        elif name in found:
+            raise UserError(f"{images} has two folders for {name}; {subfolder.name} is the second")
+        else:
+            found[name] = find_classes(subfolder)
+    if found and others:
+        raise UserError(f"{images} has folders of splits, and {others[0].name}, which is none")
     if found and "train" not in found:
-        raise UserError(f"{images} has a validation folder, but none for train")
+        raise UserError(f"{images} has a folder for {min(found)}, but none for train")
     if not found:
         found = {"train": find_classes(images)}
     if "validation" not in found:
-        found = split(found["train"], validation_fraction, seed)
-    if unknown := sorted(set(found["validation"]) - set(found["train"])):
-        raise UserError(f"{images}: class {unknown[0]} is in validation and not in train")
+        found |= split(found["train"], validation_fraction, seed)
+    for name, classes in found.items():
+        if unknown := sorted(set(classes) - set(found["train"])):
+            raise UserError(f"{images}: class {unknown[0]} is in {name} and not in train")
     if len(found["train"]) < 2:
         raise UserError(f"{images} has only the class {min(found['train'])}: two are needed")
     return found
@@ -97,12 +120,14 @@ def find_classes(folder: Path) -> Classes:
     """The image files below each subfolder; other files are named in the log.
 
     Raises:
-      UserError: no subfolders, or one without images.
+      UserError: no subfolders, or one without images; a name that cannot be stored.
     """
     classes: dict[str, list[Path]] = {}
     others = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
     for subfolder in subfolders(folder):
         files = list(image_files.walk(subfolder))
+        for path in (subfolder, *files):
+            check_name(path)
         classes[subfolder.name] = [path for path in files if image_files.is_image(path)]
         others += [path for path in files if not image_files.is_image(path)]
         if not classes[subfolder.name]:
@@ -114,6 +139,18 @@ def find_classes(folder: Path) -> Classes:
         more = ", ..." if len(others) > NAMED_AT_MOST else ""
         log.warning(f"left out {len(others)} files that are no images in a class: {names}{more}")
     return classes
+
+
+def check_name(path: Path) -> None:
+    """Raises UserError for a name that does not survive being written to a text file."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path!a} has a name that is no UTF-8: rename it") from None
+    if path.name != path.name.strip() or "\n" in path.name:
+        raise UserError(
+            f"{str(path)!r} begins or ends with a space, or has a line break: rename it"
+        )
 
 
 def subfolders(folder: Path) -> list[Path]:

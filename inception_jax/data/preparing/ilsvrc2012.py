@@ -57,6 +57,8 @@ def prepare(flags: argparse.Namespace) -> Path:
         raise UsageError(
             f"no {NAME} in {flags.data_dir} yet: --manual_dir says where the images are"
         )
+    if source is not None and flags.manual_dir is not None:
+        log.warning(f"{source} is there already: {flags.manual_dir} is not read")
     if source is None:
         source = _find_prepared(flags.manual_dir) or _write_base(flags)
     target = flags.data_dir / NAME / conversion.version(source)
@@ -64,8 +66,6 @@ def prepare(flags: argparse.Namespace) -> Path:
         target = conversion.compact(source, flags.data_dir, flags.short_side)
     elif target != source:
         conversion.convert(source, target)
-    else:
-        log.info(f"{target} is there already")
     if TfdsSource.from_folder(target, "train").class_names != class_names():
         raise UserError(f"{target} has other classes than ILSVRC2012: delete it")
     return target
@@ -148,7 +148,7 @@ def _from_folders(images: Path, labels: Path | None, data_dir: Path) -> None:
         if unknown := [wnid for wnid in classes if wnid not in label_of]:
             raise UserError(f"{root / unknown[0]} is no WNID of ILSVRC2012")
         return [
-            Record(path.name, label_of[wnid], path.read_bytes)
+            Record.of_file(path, path.name, label_of[wnid])
             for wnid, paths in classes.items()
             for path in paths
         ]
@@ -158,7 +158,7 @@ def _from_folders(images: Path, labels: Path | None, data_dir: Path) -> None:
     else:
         wnids = read_validation_labels(labels)
         validation_records = [
-            Record(path.name, label_of[_label(path, wnids)], path.read_bytes)
+            Record.of_file(path, path.name, label_of[_label(path, wnids)])
             for path in image_files.walk(validation)
             if image_files.is_image(path)
         ]

@@ -32,6 +32,13 @@ class Record:
     file_name: str
     label: int
     read: Read
+    changed: tuple[int, int] = (0, 0)  # of a file: size in bytes, time of its last change in ns
+
+    @classmethod
+    def of_file(cls, path: Path, file_name: str, label: int) -> "Record":
+        """A file, under the name `file_name`."""
+        found = path.stat()
+        return cls(file_name, label, path.read_bytes, (found.st_size, found.st_mtime_ns))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +104,10 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _digest(description: DatasetDescription, splits: Mapping[str, list[Record]]) -> str:
-    names = {name: [(r.file_name, r.label) for r in records] for name, records in splits.items()}
+    names = {
+        name: [(r.file_name, r.label, *r.changed) for r in records]
+        for name, records in splits.items()
+    }
     text = json.dumps([description.class_names, names], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from rich.table import Table
 
 from inception_jax.data.decode import BadImageError, EncodedImage
-from inception_jax.data.sources import TfdsSource
+from inception_jax.data.sources import TfdsSource, UnlabelledError
 from inception_jax.errors import UserError
 from inception_jax.reporting import console, progress
 
@@ -38,7 +38,13 @@ def verify(folder: Path, *, decode_images: bool) -> list[SplitSummary]:
       UserError: a file is missing or damaged, or a label is none of the classes.
     """
     builder = tfds.core.read_only_builder.builder_from_directory(str(folder))
-    return [_verify_split(folder, split, decode_images) for split in sorted(builder.info.splits)]
+    summaries = []
+    for split in sorted(builder.info.splits):
+        try:
+            summaries.append(_verify_split(folder, split, decode_images))
+        except UnlabelledError:
+            log.warning(f"{split} of {folder} has no labels: it was not checked")
+    return summaries
 
 
 def _verify_split(folder: Path, split: str, decode_images: bool) -> SplitSummary:
@@ -102,7 +108,7 @@ def report(folder: Path, splits: list[SplitSummary], complete: Mapping[str, int]
         log.warning(
             "Training replaces unreadable images by others (up to data.max_bad_fraction of them); "
             "an evaluation stops at one, or counts it as wrong (evaluation.bad_images=wrong). To "
-            "be rid of them, remove the files and prepare again"
+            f"be rid of them, delete {folder}, mend or remove the files and prepare again"
         )
 
 
