@@ -98,7 +98,7 @@ def test_configs_of_older_checkpoints_are_completed_with_what_they_did():
     assert completed.evaluation.bad_images == "error"
     assert set(configuration.flatten(completed.to_dict())) == set(configuration.flatten(new))
     changed = configuration.differences(old, new)
-    assert set(changed) == {"data.exact_decoding", "data.max_bad_fraction"}
+    assert set(changed) == {"data.exact_decoding"}
 
 
 def test_differences_ignore_only_where_the_data_lies():

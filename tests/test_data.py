@@ -305,6 +305,7 @@ def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
         ("std", (0.0, 1.0, 1.0)),
         ("crop_area", (8, 100)),
         ("crop", "alexnet"),
+        ("crop_aspect_ratio", (1.0, float("inf"))),
     ],
 )
 def test_wrong_fields_are_named(field, value):

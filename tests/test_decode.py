@@ -159,7 +159,8 @@ def forged(side: int, kind: str) -> bytes:
     [
         (b"", "empty, 0 bytes"),
         (b"not an image", "damaged"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "damaged"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "0x0 pixels"),
+        (forged(0, "jpeg"), "0x0 pixels"),
         (PNG[:60], "damaged"),
         (JPEG[:20], "ends within its headers"),
         (JPEG[:2], "ends within its headers"),
@@ -179,6 +180,15 @@ def test_what_is_no_image_is_named(content, why):
     assert isinstance(error.value, UserError)
     with pytest.raises(BadImageError):
         EncodedImage(content, "photo.jpg").decode_box((0, 0, 1, 1), 8)
+
+
+def test_what_follows_the_image_is_ignored():
+    """Phones append a whole video to a photograph."""
+    for content in (JPEG, blockwise(PHOTO)):
+        longer = content + bytes(200_000)
+        np.testing.assert_array_equal(decode(longer, "x"), decode(content, "x"))
+        boxes = [EncodedImage(c, "x").decode_box((9, 9, 99, 99), 500) for c in (content, longer)]
+        np.testing.assert_array_equal(*boxes)
 
 
 def test_damaged_bytes_never_crash():

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from inception_jax.checkpoints import store
 from inception_jax.data import from_data
 from inception_jax.data.decode import EncodedImage
 from inception_jax.data.sources import open_source
+from inception_jax.reporting import pictures
 
 TINTS = {
     "amber": (1, 0.7, 0.3),
@@ -156,13 +158,18 @@ def test_a_run_with_bad_images_resumes_exactly(command, own_data, run, tmp_path)
     assert read_metrics(workdir) == read_metrics(run)
 
 
-def test_too_many_bad_images_stop_the_run(command, own_data, tmp_path):
+def test_too_many_bad_images_stop_a_run_until_they_are_allowed(command, own_data, tmp_path):
     line = command.fails(
         "train", *SHORT, "--workdir", tmp_path / "run", f"--config.data.data_dir={own_data}",
         exit_code=1,
     )  # fmt: skip
     assert re.search(r"1 unreadable training images up to step \d, more than", line)
     assert "data.max_bad_fraction=0.01" in line
+    result = command(
+        "train", *SHORT, "--workdir", tmp_path / "run", f"--config.data.data_dir={own_data}",
+        "--config.data.max_bad_fraction=0.05",
+    )  # fmt: skip
+    assert "trained folder for" in result.stderr
 
 
 def test_preview_is_a_picture(command, own_data, tmp_path):
@@ -214,3 +221,91 @@ def test_another_architecture_cannot_be_fine_tuned(command, own_data, digits_run
         f"--config.data.data_dir={own_data}", "--config.model.init_from=nowhere", exit_code=1,
     )  # fmt: skip
     assert "no checkpoint directory 'nowhere'" in line
+
+
+def write_images(folder: Path, names: tuple[str, ...], seed: int, per_class: int = 4) -> None:
+    generator = np.random.default_rng(seed)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            pixels = generator.integers(0, 256, (60, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+def test_a_compact_set_is_never_that_of_other_images(command, tmp_path):
+    """The base is prepared anew under the same name, with as many images of other classes."""
+    arguments = ["folder", "--data_dir", tmp_path / "data", "--short_side", 32, "--images"]
+    write_images(tmp_path / "one", ("a", "b"), seed=0)
+    command("prepare", *arguments, tmp_path / "one")
+    write_images(tmp_path / "two", ("yak", "zebra"), seed=1)
+    line = command.fails("prepare", *arguments, tmp_path / "two", exit_code=1)
+    assert "was prepared from other files" in line
+    shutil.rmtree(tmp_path / "data" / "folder" / "1.0.0")
+    line = command.fails("prepare", *arguments, tmp_path / "two", exit_code=1)
+    assert "short32/1.0.0 was made from other data than" in line
+    shutil.rmtree(tmp_path / "data" / "folder" / "short32")
+    command("prepare", *arguments, tmp_path / "two")
+
+
+def test_files_that_changed_under_the_same_names_are_noticed(command, tmp_path):
+    write_images(tmp_path / "images", ("a", "b"), seed=0)
+    arguments = ["folder", "--data_dir", tmp_path / "data", "--images", tmp_path / "images"]
+    command("prepare", *arguments)
+    assert "is there already" in command("prepare", *arguments).stderr
+    Image.fromarray(np.zeros((90, 80, 3), np.uint8)).save(tmp_path / "images" / "a" / "1.png")
+    assert "was prepared from other files" in command.fails("prepare", *arguments, exit_code=1)
+
+
+def test_links_are_followed_once(command, tmp_path):
+    write_images(tmp_path / "images", ("a", "b"), seed=0)
+    (tmp_path / "images" / "a" / "self").symlink_to(".")
+    (tmp_path / "images" / "a" / "up").symlink_to("..")
+    result = command(
+        "prepare", "folder", "--data_dir", tmp_path / "data", "--images", tmp_path / "images"
+    )
+    assert "train 6, validation 2 images" in result.stderr
+
+
+def test_splits_are_told_from_classes(command, tmp_path):
+    """Capitals do not matter, a class may be called train, and nothing is left out silently."""
+    prepare = ["prepare", "folder", "--data_dir", tmp_path / "data"]
+    for split in ("Train", "Val", "Test"):
+        write_images(tmp_path / "splits" / split, ("a", "b"), seed=len(split))
+    result = command(*prepare, "--images", tmp_path / "splits", "--name", "splits")
+    assert "test 8, train 8, validation 8 images" in result.stderr
+    write_images(tmp_path / "vehicles", ("bus", "train"), seed=0)
+    result = command(*prepare, "--images", tmp_path / "vehicles", "--name", "vehicles")
+    assert "train 6, validation 2 images" in result.stderr
+    write_images(tmp_path / "splits" / "validation", ("a", "b"), seed=9)
+    line = command.fails(*prepare, "--images", tmp_path / "splits", exit_code=1)
+    assert "has two folders for validation" in line
+    shutil.rmtree(tmp_path / "splits" / "validation")
+    write_images(tmp_path / "splits" / "extra", ("a", "b"), seed=9)
+    line = command.fails(*prepare, "--images", tmp_path / "splits", exit_code=1)
+    assert "has folders of splits, and extra, which is none" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [(" cat", "begins or ends with a space"), ("c\nat", "a line break")]
+)
+def test_class_names_that_cannot_be_stored_are_refused(command, tmp_path, name, message):
+    write_images(tmp_path / "images", ("b", name), seed=0)
+    line = command.fails(
+        "prepare", "folder", "--data_dir", tmp_path / "data", "--images", tmp_path / "images",
+        exit_code=1,
+    )  # fmt: skip
+    assert message in line
+
+
+def test_names_of_other_data_sets_are_refused(command, images, tmp_path):
+    line = command.fails(
+        "prepare", "folder", "--data_dir", tmp_path, "--images", images, "--name", "digits",
+        exit_code=2,
+    )  # fmt: skip
+    assert "--name digits is the name of another data set" in line
+
+
+def test_titles_of_pictures_are_taken_as_they_are(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    pictures.grid([image, image], ["$x_{$", "\u732b"], tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000

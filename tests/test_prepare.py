@@ -393,7 +393,7 @@ def test_a_conversion_begun_from_other_data_is_refused(command, converted, tfrec
         "prepare", "ilsvrc2012", "--manual_dir", other, "--data_dir", tmp_path / "data",
         exit_code=1,
     )  # fmt: skip
-    assert f"{folder} was begun from other data than {other}: delete it" in line
+    assert f"{folder} was made from other data than {other}: delete it" in line
 
 
 @needs_tensorflow
@@ -793,7 +793,7 @@ def validation_alone(images: Path) -> None:
         (an_empty_class, "no images in {images}/empty"),
         (a_class_of_one, "class c has one image: two are needed"),
         (a_class_only_in_validation, "class stranger is in validation and not in train"),
-        (validation_alone, "{images} has a validation folder, but none for train"),
+        (validation_alone, "{images} has a folder for validation, but none for train"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

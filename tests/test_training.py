@@ -166,6 +166,13 @@ def test_learning_rate_factors_scale_the_updates_of_layers():
         np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_learning_rate_factors_of_no_layer_are_named():
+    config = configuration.load("configs/googlenet.py").optimizer
+    config.learning_rate_factors = (("inception3", 0.0),)
+    with pytest.raises(UsageError, match="no layer begins with 'inception3'; there are conv1"):
+        make_optimizer(config, lambda step: 0.01).init({"conv1": {"kernel": jnp.ones(2)}})
+
+
 @pytest.mark.parametrize("factors", [("conv1",), (("conv1", "slow"),), (("conv1", -1.0),)])
 def test_wrong_learning_rate_factors_are_named(factors):
     config = configuration.load("configs/googlenet.py").optimizer

@@ -15,7 +15,7 @@ def is_image(path: Path) -> bool:
 def walk(folder: Path) -> Iterator[Path]:
     """All files below a folder, at any depth, sorted; hidden ones (.DS_Store) left out.
 
-    Links are followed, to each folder once.
+    Links are followed, to each folder once and never to one that has this one in it.
 
     Raises:
       OSError: a folder that may not be read; os.walk alone would pass over it.
@@ -24,7 +24,7 @@ def walk(folder: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    found, visited = [], set()
+    found, visited = [], {str(parent) for parent in folder.resolve().parents}
     for below, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         real = os.path.realpath(below)
         if real in visited:

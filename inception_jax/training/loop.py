@@ -245,8 +245,8 @@ def _check_bad_images(step: int, bad_images: int, config: ConfigDict, examples: 
         raise UserError(
             f"{bad_images} unreadable training images up to step {step}, more than "
             f"data.max_bad_fraction={config.data.max_bad_fraction} of {images}: they are named "
-            "above and in the log; delete the prepared data, mend or remove them and prepare again, "
-            "or allow more"
+            "above and in the log; delete the prepared data, mend or remove them and prepare "
+            "again, or allow more"
         )
 
 

@@ -74,3 +74,8 @@ def scale_by_layer(factors: Factors) -> optax.GradientTransformation:
         return jax.tree.map_with_path(scale, updates), state
 
     return optax.GradientTransformation(start, update)
+
+
+def decayed(params: Any) -> Any:
+    """True for what decays: kernels. Biases and normalisation parameters are spared."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
