@@ -187,8 +187,10 @@ def test_what_follows_the_image_is_ignored():
     for content in (JPEG, blockwise(PHOTO)):
         longer = content + bytes(200_000)
         np.testing.assert_array_equal(decode(longer, "x"), decode(content, "x"))
-        boxes = [EncodedImage(c, "x").decode_box((9, 9, 99, 99), 500) for c in (content, longer)]
-        np.testing.assert_array_equal(*boxes)
+        one, other = (
+            EncodedImage(c, "x").decode_box((9, 9, 99, 99), 500) for c in (content, longer)
+        )
+        np.testing.assert_array_equal(one, other)
 
 
 def test_damaged_bytes_never_crash():
