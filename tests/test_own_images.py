@@ -142,6 +142,7 @@ def test_the_run_learned_and_knows_the_class_names(command, run, images):
     assert all({entry["name"] for entry in entries} == set(TINTS) for entries in top)
 
 
+@pytest.mark.slow
 def test_a_run_with_bad_images_resumes_exactly(command, own_data, run, tmp_path):
     """The same run again, killed half-way by way of a shorter copy of its workdir."""
     workdir = tmp_path / "again"
@@ -183,6 +184,7 @@ def test_preview_is_a_picture(command, own_data, tmp_path):
     assert "'0' is no number from 1 up" in line
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_a_checkpoint_with_a_new_head(
     command, own_data, digits_run, tmp_path
 ):
