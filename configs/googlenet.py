@@ -66,7 +66,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             # (image - mean) / std, image in 0..255 RGB; Caffe's mean, and no division.
             "mean": (123.0, 117.0, 104.0),
             "std": (1.0, 1.0, 1.0),
-            # Decode training images as Pillow does; False is faster and 1/255 off on average.
+            # Decode training images as Pillow does; False is faster and 2/255 off on average.
             "exact_decoding": False,
             # Largest share of training images that may be unreadable; each is replaced by the next.
             "max_bad_fraction": 0.01,

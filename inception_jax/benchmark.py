@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from inception_jax import cli, configuration
 from inception_jax.benchmarking import input
-from inception_jax.benchmarking.peers import PEERS
+from inception_jax.benchmarking.peers.process import PEERS
 from inception_jax.reporting import console
 
 log = cli.log

@@ -10,7 +10,7 @@ log = cli.log
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
-    """Prepares `flags.name` in `flags.data_dir`, reads all of it again and says what is there."""
+    """Prepares `flags.dataset` in `flags.data_dir`, reads it again and says what is there."""
     preparer = PREPARERS[flags.dataset]
     try:
         folder = preparer.prepare(flags)
@@ -19,8 +19,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
             f"preparing {flags.dataset} this way needs TensorFlow; "
             f"pip install 'inception_jax[prepare]' brings it ({error})"
         ) from error
-    decode_images = flags.dataset != "ilsvrc2012"  # minutes for a million images, and known
-    splits = verification.verify(folder, decode_images=decode_images)
+    splits = verification.verify(folder)
     verification.report(folder, splits, preparer.COMPLETE)
     counts = ", ".join(f"{split.name} {split.images:,}" for split in splits)
     log.info(f"prepared {folder}: {counts} images")

@@ -1,6 +1,5 @@
 """The benchmark command on tiny data: what it measures and prints; never how fast it was."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -22,10 +21,6 @@ QUICK = [
     "--seconds", "0.2", "--repeats", "1",
     "--config.data.threads=2", "--config.data.batch_size=4",
 ]  # fmt: skip
-
-needs_tensorflow = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow") is None, reason="needs the extra `prepare`"
-)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +59,6 @@ def test_input_without_a_peer(command, data_dir):
     assert not any("tf_data" in field or "ratio" in field for field in digits)
 
 
-@needs_tensorflow
 def test_input_beside_tf_data(command, photos):
     result = command("benchmark", "input", "--data", "photos", "photos", "--peer", "tf.data",
                      "--json", *QUICK, "--repeats", "2",
@@ -87,7 +81,6 @@ def test_input_beside_tf_data(command, photos):
     assert first["ratio"] == first["ratio_to_first"]
 
 
-@needs_tensorflow
 @pytest.mark.slow
 def test_a_table_for_a_person_and_interpolations_that_were_asked_for(command, photos):
     result = command("benchmark", "input", "--data", "photos", "--peer", "tf.data", *QUICK,

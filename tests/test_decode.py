@@ -9,8 +9,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from tensorflow_datasets.proto import tf_example_pb2
 
-from inception_jax.data import jpeg
-from inception_jax.data.decode import MAX_PIXELS, BadImageError, EncodedImage, decode
+from inception_jax.data import MAX_PIXELS, jpeg
+from inception_jax.data.decode import BadImageError, EncodedImage, decode
 from inception_jax.data.preparing import conversion
 from inception_jax.errors import UserError
 

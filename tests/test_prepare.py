@@ -1,7 +1,6 @@
 """Data preparation: the same images, labels and names out as in; nothing half-written passes."""
 
 import gzip
-import importlib.util
 import io
 import json
 import os
@@ -24,10 +23,6 @@ from inception_jax import configuration
 from inception_jax.data.preparing import folder as folders
 from inception_jax.data.sources import open_source
 from inception_jax.errors import UserError
-
-needs_tensorflow = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow") is None, reason="the extra `prepare` is not installed"
-)
 
 TRAIN, VALIDATION = ilsvrc_archive.train_files(), ilsvrc_archive.validation_files()
 SPLITS = {"train": TRAIN, "validation": VALIDATION}
@@ -93,7 +88,6 @@ def from_archives(command, archives, tmp_path_factory) -> tuple[Path, str]:
     return data_dir, result.stderr
 
 
-@needs_tensorflow
 def test_archives_become_records_with_their_labels_and_file_names(from_archives):
     data_dir, _ = from_archives
     found = read_all(data_dir / VERSION_FOLDER)
@@ -106,7 +100,6 @@ def test_archives_become_records_with_their_labels_and_file_names(from_archives)
                 assert content == file.content
 
 
-@needs_tensorflow
 def test_the_cmyk_and_png_files_become_rgb_jpegs(from_archives):
     records = read(from_archives[0] / VERSION_FOLDER, "train")
     for file in (file for file in TRAIN if file.name in REENCODED):
@@ -119,7 +112,6 @@ def test_the_cmyk_and_png_files_become_rgb_jpegs(from_archives):
         assert error.mean() < 4, file.name
 
 
-@needs_tensorflow
 def test_the_classes_are_the_packaged_ones_and_a_part_is_called_incomplete(from_archives):
     data_dir, said = from_archives
     info = tfds.builder_from_directory(data_dir / VERSION_FOLDER).info
@@ -128,7 +120,6 @@ def test_the_classes_are_the_packaged_ones_and_a_part_is_called_incomplete(from_
     assert "is not complete: validation has 9 of 50,000 images" in said
 
 
-@needs_tensorflow
 def test_a_second_preparation_finds_the_first(command, archives, from_archives):
     data_dir, _ = from_archives
     before = read_all(data_dir / VERSION_FOLDER)
@@ -157,7 +148,6 @@ def run_without_importing_tensorflow(command, name: str, *arguments: object) -> 
     return result.stdout
 
 
-@needs_tensorflow
 @pytest.mark.slow
 def test_the_papers_config_trains_and_evaluates_on_it_without_tensorflow(
     command, from_archives, tmp_path
@@ -179,7 +169,6 @@ def test_the_papers_config_trains_and_evaluates_on_it_without_tensorflow(
     assert json.loads(stdout)["bad_images"] == 0
 
 
-@needs_tensorflow
 def test_one_archive_without_the_other_is_refused(command, archives, tmp_path):
     shutil.copy(archives / "ILSVRC2012_img_train.tar", tmp_path)
     line = command.fails(
@@ -199,7 +188,6 @@ def test_archives_without_tensorflow_name_the_extra(command, archives, tmp_path,
     assert "inception_jax[prepare]" in line
 
 
-@needs_tensorflow
 @pytest.mark.slow
 def test_a_truncated_archive_is_named_and_leaves_no_data(command, archives, tmp_path):
     manual = tmp_path / "archives"
@@ -339,7 +327,6 @@ def copy_of(data_dir: Path, new: Path) -> Path:
     return new
 
 
-@needs_tensorflow
 def test_tfrecord_becomes_array_record_with_the_same_bytes_in_the_same_order(
     converted, from_archives, tfrecord
 ):
@@ -354,7 +341,6 @@ def test_tfrecord_becomes_array_record_with_the_same_bytes_in_the_same_order(
     assert (old["fileFormat"], new["fileFormat"]) == ("tfrecord", "array_record")
 
 
-@needs_tensorflow
 def test_a_killed_conversion_is_not_trained_on_and_goes_on(command, converted, tfrecord, tmp_path):
     data_dir = copy_of(converted, tmp_path / "data")
     folder = data_dir / VERSION_FOLDER
@@ -381,7 +367,6 @@ def test_a_killed_conversion_is_not_trained_on_and_goes_on(command, converted, t
     assert read_all(folder) == read_all(converted / VERSION_FOLDER)
 
 
-@needs_tensorflow
 def test_a_conversion_begun_from_other_data_is_refused(command, converted, tfrecord, tmp_path):
     folder = copy_of(converted, tmp_path / "data") / VERSION_FOLDER
     (folder / "dataset_info.json").unlink()
@@ -396,7 +381,6 @@ def test_a_conversion_begun_from_other_data_is_refused(command, converted, tfrec
     assert f"{folder} was made from other data than {other}: delete it" in line
 
 
-@needs_tensorflow
 def test_a_missing_shard_is_named(command, converted, tmp_path):
     source = copy_of(converted, tmp_path / "source") / VERSION_FOLDER
     shard = source / "imagenet2012-train.array_record-00001-of-00003"
@@ -408,7 +392,6 @@ def test_a_missing_shard_is_named(command, converted, tmp_path):
     assert f"{shard} is missing" in line
 
 
-@needs_tensorflow
 def test_a_damaged_shard_is_named(command, tfrecord, tmp_path):
     source = copy_of(tfrecord, tmp_path / "source") / VERSION_FOLDER
     shard = source / "imagenet2012-train.tfrecord-00001-of-00003"
@@ -471,14 +454,12 @@ def short(command, converted, tmp_path_factory) -> Path:
     return data_dir
 
 
-@needs_tensorflow
 def test_the_compact_set_keeps_aspects_and_enlarges_nothing(short, converted):
     sides = [min(file.pixels.shape[:2]) for file in TRAIN]
     assert min(sides) < 80 < max(sides)
     check_short(short / "imagenet2012" / "short80" / "5.1.0", converted / VERSION_FOLDER, 80)
 
 
-@needs_tensorflow
 def test_the_compact_set_is_opened_by_its_name(short):
     overrides = [f"--config.data.data_dir={short}", "--config.data.name=imagenet2012/short80"]
     config = configuration.load("configs/googlenet.py", overrides)
@@ -489,7 +470,6 @@ def test_the_compact_set_is_opened_by_its_name(short):
     assert open_source(base.data, "validation", 1000).fingerprint != source.fingerprint
 
 
-@needs_tensorflow
 def test_the_compact_set_needs_no_base_beside_it(command, tfrecord, converted, tmp_path):
     command(
         "prepare", "ilsvrc2012", "--manual_dir", tfrecord, "--data_dir", tmp_path,
@@ -555,7 +535,6 @@ def test_two_preparations_at_once_are_one_too_many(command, endless, tmp_path):
         first.communicate()
 
 
-@needs_tensorflow
 @pytest.mark.slow
 def test_a_killed_preparation_from_archives_starts_over(command, tmp_path):
     train = ilsvrc_archive.train_files(per_class=400)
@@ -917,7 +896,6 @@ def test_tfds_data_without_a_class_label_is_refused(command, tmp_path):
     assert not (tmp_path / "lfw").exists()
 
 
-@needs_tensorflow
 def test_tfds_prepares_what_was_downloaded_by_hand(command, archives, from_archives, tmp_path):
     result = command(
         "prepare", "tfds", "--name", "imagenet2012", "--manual_dir", archives,
@@ -927,7 +905,6 @@ def test_tfds_prepares_what_was_downloaded_by_hand(command, archives, from_archi
     assert result.stdout == ""
 
 
-@needs_tensorflow
 def test_tfds_says_what_is_missing_by_hand(command, tmp_path):
     (tmp_path / "empty").mkdir()
     line = command.fails(

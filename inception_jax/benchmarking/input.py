@@ -32,7 +32,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from inception_jax.benchmarking import peers, throughput
+from inception_jax.benchmarking import throughput
+from inception_jax.benchmarking.peers import process
 from inception_jax.benchmarking.throughput import Speed
 from inception_jax.data import from_data, order, pipeline
 from inception_jax.data.decode import BadImageError, EncodedImage
@@ -69,7 +70,7 @@ def measure(
       config: of a training; its data.name does not count.
       names: of prepared data sets in its data.data_dir.
       split: of each; None for its data.train_split.
-      peer: one of `peers.PEERS` to compare with, or None.
+      peer: one of `process.PEERS` to compare with, or None.
       seconds: of each measurement.
       repeats: of each measurement.
 
@@ -175,7 +176,7 @@ class Measurement:
     """Of one data set: everything once in each repeat."""
 
     def __init__(self, source: Source, config: ConfigDict, mesh: Mesh, seconds: float):
-        self.peer: peers.Peer | None = None
+        self.peer: process.Peer | None = None
         self._source, self._config, self._mesh = source, config, mesh
         self._seconds, self._started = seconds, 0
         # In each thread, read ahead, and on the way to the devices.
@@ -183,7 +184,7 @@ class Measurement:
         self._speeds: dict[str, list[Speed]] = {}
         self._resident: list[float] = []  # MB
 
-    def start(self, peer: str) -> contextlib.AbstractContextManager[peers.Peer]:
+    def start(self, peer: str) -> contextlib.AbstractContextManager[process.Peer]:
         """Starts a peer on the same examples."""
         data = self._config.data
         fields = (
@@ -196,7 +197,7 @@ class Measurement:
             "warm_up_batches": self._warm_up_batches,
         }
         read = (self._source.read([index])[0] for index in range(len(self._source)))
-        return peers.start(peer, spec, ((example.label, example.encoded) for example in read))
+        return process.start(peer, spec, ((example.label, example.encoded) for example in read))
 
     def repeat(self) -> None:
         """Measures everything once more, on batches that were not read before."""

@@ -2,5 +2,8 @@
 
 import os
 
+# Larger images are refused before memory is taken: 178 million, as in Pillow (a 512 MB picture).
+MAX_PIXELS = 178_956_970
+
 # OpenCV reads it once, when it is loaded, and without it takes gigabytes for a forged header.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(178_956_970))
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))

@@ -133,10 +133,15 @@ def center_crop(image: np.ndarray, *, short_side: int, size: int) -> np.ndarray:
     top, left = (max(0, (side - limit) // 2) for side in image.shape[:2])
     image = image[top : top + limit, left : left + limit]
     height, width = image.shape[:2]
-    scale = short_side / min(height, width)
-    resized = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
-    if resized != (width, height):
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        image = cv2.resize(image, resized, interpolation=method)
+    resized = resized_to_short_side(height, width, short_side)
+    if resized != (height, width):
+        method = cv2.INTER_AREA if short_side < min(height, width) else cv2.INTER_LINEAR
+        image = cv2.resize(image, resized[::-1], interpolation=method)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
+
+
+def resized_to_short_side(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Height and width in pixels when the shorter of them becomes `short_side`, aspect kept."""
+    scale = short_side / min(height, width)
+    return max(short_side, round(height * scale)), max(short_side, round(width * scale))

@@ -7,11 +7,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from inception_jax.data import jpeg
+from inception_jax.data import MAX_PIXELS, jpeg
 from inception_jax.errors import UserError
-
-# Larger images are refused before memory is taken: 178 million, as in Pillow (a 512 MB picture).
-MAX_PIXELS = 178_956_970
 
 Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
 

@@ -22,10 +22,8 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BASELINE = (0xC0, 0xC1)
 _RESTART_INTERVAL, _START_OF_SCAN = 0xDD, 0xDA
 _STAND_ALONE = frozenset([0x01, *range(0xD0, 0xD9)])  # markers without a length
-_TABLE, _TABLE_NAME = (
-    0xEB,
-    b"inception_jax blocks\0",
-)  # an APP11 segment: uint16 lengths, big-endian
+_TABLE = 0xEB  # an APP11 segment: this name, and uint16 lengths, big-endian
+_TABLE_NAME = b"inception_jax blocks\0"
 _RESTARTS = np.arange(2**16, dtype=np.uint8) % 8 + 0xD0  # the markers' second bytes, in order
 
 

@@ -216,9 +216,9 @@ def check_data(config: ConfigDict) -> None:
             f"evaluation.bad_images is {config.evaluation.bad_images!r}; it may be error or wrong"
         )
     for field in ("brightness", "contrast", "saturation"):
-        _check_range(f"photometric.{field}", config.photometric[field], 0, math.inf)
-    _check_range("data.crop_area", data.crop_area, 1e-9, 1)
-    _check_range("data.crop_aspect_ratio", data.crop_aspect_ratio, 1e-9, math.inf)
+        _check_range(f"photometric.{field}", config.photometric[field], zero_allowed=True)
+    _check_range("data.crop_area", data.crop_area, most=1)
+    _check_range("data.crop_aspect_ratio", data.crop_aspect_ratio)
     for field in ("mean", "std"):
         colours = data[field]
         numbers = len(colours) == 3 and all(isinstance(c, int | float) for c in colours)
@@ -230,12 +230,14 @@ def check_data(config: ConfigDict) -> None:
         )
 
 
-def _check_range(field: str, bounds: tuple, least: float, most: float) -> None:
+def _check_range(
+    field: str, bounds: tuple, *, most: float = math.inf, zero_allowed: bool = False
+) -> None:
     numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
     finite = numbers and all(map(math.isfinite, bounds))
-    if not finite or not least <= bounds[0] <= bounds[1] <= most:
-        least = 0 if least < 1e-6 else least
-        raise UsageError(f"{field} is {bounds}; it is (least, most), from {least} up to {most}")
+    if not finite or not 0 <= bounds[0] <= bounds[1] <= most or not (zero_allowed or bounds[0]):
+        least = "from 0" if zero_allowed else "above 0"
+        raise UsageError(f"{field} is {bounds}; it is (least, most), {least} up to {most}")
 
 
 def _waiting(threads: int) -> int:

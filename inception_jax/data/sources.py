@@ -17,6 +17,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from inception_jax.errors import UsageError, UserError
 
+# What `prepare` makes of its own, other than folders: name of the data set, and of its preparation.
+PREPARED_BY = {"digits": "digits", "fashion_mnist": "fashion_mnist", "imagenet2012": "ilsvrc2012"}
+
 
 class UnlabelledError(UserError):
     """A split that has no labels, as TFDS's test split of imagenet2012."""
@@ -169,8 +172,7 @@ def spread(examples: int) -> range:
 
 def _how_to_prepare(name: str) -> str:
     """The command line of `prepare` for a data set; see there for the flags that it wants."""
-    known = {"digits": "digits", "fashion_mnist": "fashion_mnist", "imagenet2012": "ilsvrc2012"}
-    return known.get(name.partition("/")[0], f"folder --images DIR --name {name}")
+    return PREPARED_BY.get(name.partition("/")[0], f"folder --images DIR --name {name}")
 
 
 def _open(builder: Any, split: str) -> Any:

@@ -112,7 +112,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     state = initial_state(network, optimizer, config.seed, averaging=averaging)
     footprint = read_ahead_bytes(config.data, len(source))
     log.info(
-        f"{len(source):,} training images; reading ahead takes at most {footprint / 1e6:,.0f} MB "
+        f"{len(source):,} training images; reading ahead takes at most {footprint / 1e6:,.1f} MB "
         f"and the images being decoded, one in each of {config.data.threads} threads"
     )
 

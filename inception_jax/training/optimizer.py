@@ -52,28 +52,21 @@ def scale_by_layer(factors: Factors) -> optax.GradientTransformation:
       UsageError: at its start, a name with which none begins.
     """
 
-    def layer(path: tuple[Any, ...]) -> str:
-        return "/".join(key.key for key in path)
+    def beginnings(params: Any) -> Any:
+        def beginning(path: tuple[Any, ...], _: Any) -> str:
+            name = "/".join(key.key for key in path)
+            return next((begin for begin, _ in factors if name.startswith(begin)), "")
 
-    def start(params: Any) -> optax.EmptyState:
-        names = [layer(path) for path, _ in jax.tree.leaves_with_path(params)]
-        for beginning, _ in factors:
-            if not any(name.startswith(beginning) for name in names):
-                layers = ", ".join(sorted({name.partition("/")[0] for name in names}))
-                raise UsageError(
-                    f"optimizer.learning_rate_factors: no layer begins with {beginning!r}; there "
-                    f"are {layers}"
-                )
-        return optax.EmptyState()
+        found = jax.tree.map_with_path(beginning, params)
+        if unused := {begin for begin, _ in factors} - set(jax.tree.leaves(found)):
+            raise UsageError(
+                f"optimizer.learning_rate_factors: no layer begins with {min(unused)!r}; there are "
+                f"{', '.join(sorted(params))}"
+            )
+        return found
 
-    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, Any]:
-        def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
-            name = layer(path)
-            return update * next((f for begin, f in factors if name.startswith(begin)), 1.0)
-
-        return jax.tree.map_with_path(scale, updates), state
-
-    return optax.GradientTransformation(start, update)
+    scales = {begin: optax.scale(factor) for begin, factor in factors}
+    return optax.partition({"": optax.identity(), **scales}, beginnings)
 
 
 def decayed(params: Any) -> Any:

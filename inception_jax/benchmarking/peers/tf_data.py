@@ -37,7 +37,7 @@ _REST, _REST_AT_MOST = 0.2, 30.0
 
 
 def main() -> None:
-    """Speaks the protocol of `inception_jax.benchmarking.peers`."""
+    """Speaks the protocol of `inception_jax.benchmarking.peers.process`."""
     spec = json.loads(sys.stdin.buffer.readline())
     try:
         path = Path(spec["folder"]) / "examples.tfrecord"

@@ -1,7 +1,8 @@
 """Data sets to ArrayRecord files in TFDS's layout.
 
-One module a data set, each with its docstring, `add_flags(parser)` and `prepare(flags) -> folder`;
-`flags.data_dir` is where the folder goes.
+One module a data set, each with its docstring, `add_flags(parser)`, `prepare(flags) -> folder` and
+COMPLETE, the number of images in each split as far as it is known; `flags.data_dir` is where the
+folder goes.
 """
 
 import os

@@ -22,6 +22,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from inception_jax import cli, json_files, locks
 from inception_jax.data import jpeg
+from inception_jax.data.crops import resized_to_short_side
 from inception_jax.data.decode import decode
 from inception_jax.errors import UserError
 from inception_jax.reporting import progress
@@ -200,12 +201,10 @@ def shrink(short_side: int) -> Transform:
             image = decode(encoded[0], "")
         except UserError:
             return example
-        height, width = image.shape[:2]
-        scale = short_side / min(height, width)
-        size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
-        if scale >= 1 or max(size) > _JPEG_LONGEST:
+        height, width = resized_to_short_side(image.shape[0], image.shape[1], short_side)
+        if min(image.shape[:2]) <= short_side or max(height, width) > _JPEG_LONGEST:
             return example
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         jpeg_file = cv2.imencode(
             ".jpg",
             cv2.cvtColor(image, cv2.COLOR_RGB2BGR),

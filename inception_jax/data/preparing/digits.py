@@ -7,7 +7,6 @@ Source: UCI ML hand-written digits (the test part of optdigits), as scikit-learn
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from inception_jax.data.preparing import records
@@ -48,12 +47,8 @@ def _digits() -> list[Record]:
     from sklearn.datasets import load_digits  # imported here: only preparing needs it
 
     digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
     return [
-        Record(f"digit_{number:04}.png", int(label), _encoder(image))
-        for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True))
+        Record.of_pixels(image, f"digit_{number:04}.png", int(label))
+        for number, (image, label) in enumerate(zip(images, digits.target, strict=True))
     ]
-
-
-def _encoder(image: np.ndarray) -> records.Read:
-    pixels = np.round(image * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
-    return lambda: cv2.imencode(".png", pixels)[1].tobytes()

@@ -9,7 +9,6 @@ import gzip
 import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from inception_jax import cli
@@ -63,7 +62,7 @@ def prepare(flags: argparse.Namespace) -> Path:
         images = read_idx(flags.source_dir, f"{prefix}-images-idx3-ubyte", (count, 28, 28))
         labels = read_idx(flags.source_dir, f"{prefix}-labels-idx1-ubyte", (count,))
         splits[split] = [
-            Record(f"{split}_{number:05}.png", int(label), _encoder(image))
+            Record.of_pixels(image, f"{split}_{number:05}.png", int(label))
             for number, (image, label) in enumerate(zip(images, labels, strict=True))
         ]
     return records.write(DESCRIPTION, splits, flags.data_dir)
@@ -88,7 +87,3 @@ def read_idx(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if not content.startswith(header) or len(content) != len(header) + np.prod(shape):
         raise UserError(f"{path} is no IDX file of {'x'.join(map(str, shape))} bytes")
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
-
-
-def _encoder(pixels: np.ndarray) -> records.Read:
-    return lambda: cv2.imencode(".png", pixels)[1].tobytes()

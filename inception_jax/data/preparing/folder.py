@@ -10,6 +10,7 @@ from inception_jax import cli
 from inception_jax.data import image_files
 from inception_jax.data.preparing import conversion, records
 from inception_jax.data.preparing.records import Record
+from inception_jax.data.sources import PREPARED_BY
 from inception_jax.errors import UsageError, UserError
 
 log = logging.getLogger(__name__)
@@ -22,9 +23,6 @@ SPLITS = {
     "val": "validation",
     "test": "test",
 }
-
-# Names of data sets that have a preparation of their own.
-RESERVED = ("digits", "digits_samples", "fashion_mnist", "imagenet2012")
 
 COMPLETE: Mapping[str, int] = {}  # nobody knows
 
@@ -51,7 +49,7 @@ def prepare(flags: argparse.Namespace) -> Path:
     """Writes the images as they are, without decoding them; with --short_side also smaller."""
     if not flags.name.isidentifier() or flags.name != flags.name.lower():
         raise UsageError(f"--name is {flags.name!r}: use lower-case letters, digits and _")
-    if flags.name in RESERVED:
+    if flags.name in PREPARED_BY:
         raise UsageError(f"--name {flags.name} is the name of another data set: use another")
     if not 0 < flags.validation_fraction < 1:
         raise UsageError(f"--validation_fraction is {flags.validation_fraction}, not in 0..1")

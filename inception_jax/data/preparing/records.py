@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import tensorflow_datasets as tfds
 
 from inception_jax import locks
@@ -22,8 +24,6 @@ log = logging.getLogger(__name__)
 
 FILE_FORMAT = "array_record"
 
-Read = Callable[[], bytes]
-
 
 @dataclasses.dataclass(frozen=True)
 class Record:
@@ -31,8 +31,13 @@ class Record:
 
     file_name: str
     label: int
-    read: Read
+    read: Callable[[], bytes]
     changed: tuple[int, int] = (0, 0)  # of a file: size in bytes, time of its last change in ns
+
+    @classmethod
+    def of_pixels(cls, pixels: np.ndarray, file_name: str, label: int) -> "Record":
+        """A grayscale image, uint8 [height, width], as PNG."""
+        return cls(file_name, label, lambda: cv2.imencode(".png", pixels)[1].tobytes())
 
     @classmethod
     def of_file(cls, path: Path, file_name: str, label: int) -> "Record":
