@@ -34,6 +34,11 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "large_kernel": 5,  # pixels: 5 (Table 1) | 3 (TF-slim and torchvision)
             "head": "average_pool",  # average_pool (Table 1) | fully_connected (section 5's rival)
             "stem": "imagenet",  # imagenet (Table 1) | small (for 32-pixel images)
+            # Of windows with stride 2: caffe (conv1 by 3 on all sides, pools cover the last column) |
+            # same (TensorFlow's; TF-slim).
+            "padding": "caffe",
+            "last_pool": 3,  # pixels, window of the pool before 5a: 3 (Table 1) | 2 (torchvision)
+            "auxiliary_pool": "5x5",  # 5x5 with stride 3 (section 5) | adaptive (torchvision: 4x4)
             "auxiliary": True,  # heads on 4a and 4d in training (section 5)
             "width": 1.0,  # multiplies all numbers of filters; the paper's 7th model is wider
             "dropout": 0.4,  # share dropped before the classifier (Table 1)
@@ -124,6 +129,11 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "split": "validation",  # TFDS split
             "every": "4 epochs",  # and always at the end
             "short_side": 256,  # pixels: resize to this, then cut the centre (section 7)
+            # short_side (aspect kept, section 7) | squeeze (to a square; Caffe and TF-slim).
+            "resize": "short_side",
+            # area (averaging where it shrinks, bilinear where it enlarges) | bilinear (Pillow's,
+            # smoothed where it shrinks: what torchvision's published figures were made with).
+            "interpolation": "area",
             # An unreadable image: error (stop, naming it) | wrong (it counts as a wrong answer).
             "bad_images": "error",
         }

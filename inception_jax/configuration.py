@@ -53,6 +53,9 @@ RANGES = {
 # Fields that checkpoints of older versions lack, and what those versions did.
 ADDED_FIELDS = {
     "model.init_from": "",
+    "model.padding": "caffe",
+    "model.last_pool": 3,
+    "model.auxiliary_pool": "5x5",
     "data.crop": "inception",
     "data.exact_decoding": True,
     "data.max_bad_fraction": 0.0,
@@ -62,6 +65,8 @@ ADDED_FIELDS = {
     "photometric.lighting": 0.0,
     "optimizer.learning_rate_factors": (),
     "evaluation.bad_images": "error",
+    "evaluation.resize": "short_side",
+    "evaluation.interpolation": "area",
 }
 
 

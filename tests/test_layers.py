@@ -1,5 +1,7 @@
 """Layers against direct float64 computations, at every edge."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,12 +30,17 @@ def direct_max_pool(x: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]
     return out, gradient
 
 
+def max_pool(stride: int) -> layers.MaxPool:
+    """The network's two kinds."""
+    return layers.MaxPool(3, stride, "same" if stride == 1 else "caffe")
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(3, 3), (4, 4), (7, 8), (8, 7), (6, 11)])
 def test_max_pool_and_its_gradient_with_ties_and_negative_inputs(stride, size):
     x = np.random.default_rng(0).integers(-3, 1, (2, *size, 3)).astype(np.float32)
     expected, expected_gradient = direct_max_pool(x, stride)
-    pool = layers.MaxPool(stride)
+    pool = max_pool(stride)
 
     actual, pullback = jax.vjp(lambda x: pool(x, train=True), jnp.asarray(x))
     (gradient,) = pullback(jnp.ones_like(actual))
@@ -52,7 +59,7 @@ def test_max_pool_is_the_same_on_every_platform(stride):
         return layers.nnx.max_pool(x, (3, 3), (stride, stride), padding)
 
     expected, native_pullback = jax.vjp(native, x)
-    actual, pullback = jax.vjp(lambda x: layers.MaxPool(stride)(x, train=True), x)
+    actual, pullback = jax.vjp(lambda x: max_pool(stride)(x, train=True), x)
     weights = jnp.arange(expected.size, dtype=jnp.float32).reshape(expected.shape)
 
     np.testing.assert_array_equal(actual, expected)
@@ -61,9 +68,29 @@ def test_max_pool_is_the_same_on_every_platform(stride):
 
 def test_max_pool_lets_a_nan_through():
     x = jnp.zeros((1, 7, 7, 1)).at[0, 3, 3, 0].set(jnp.nan)
-    pooled = layers.MaxPool(1)(x, train=True)[0, :, :, 0]
+    pooled = max_pool(1)(x, train=True)[0, :, :, 0]
     assert np.isnan(pooled[2:5, 2:5]).all()
     assert np.isfinite(pooled).sum() == 49 - 9
+
+
+@pytest.mark.parametrize("window", [2, 3])
+@pytest.mark.parametrize("size", [(4, 5), (7, 6), (14, 14)])
+def test_padding_same_is_xlas(window, size):
+    x = jnp.asarray(np.random.default_rng(4).standard_normal((2, *size, 3)), jnp.float32) - 5
+    expected = layers.nnx.max_pool(x, (window, window), (2, 2), "SAME")
+    pool = layers.MaxPool(window, 2, "same")
+    np.testing.assert_array_equal(pool(x, train=False), expected)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (14, 14), (5, 9), (2, 3)])
+def test_adaptive_average_pool_written_out(size):
+    x = np.random.default_rng(5).standard_normal((2, *size, 3)).astype(np.float32)
+    parts = [
+        [slice(math.floor(i * n / 4), math.ceil((i + 1) * n / 4)) for i in range(4)] for n in size
+    ]
+    expected = [[x[:, rows, columns].mean((1, 2)) for columns in parts[1]] for rows in parts[0]]
+    actual = layers.AdaptiveAveragePool(4)(jnp.asarray(x), train=False)
+    np.testing.assert_allclose(actual, np.array(expected).transpose(2, 0, 1, 3), atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5, 64])

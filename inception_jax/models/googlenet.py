@@ -17,6 +17,7 @@ from inception_jax.errors import UsageError
 from inception_jax.models.inception import Inception, InceptionRow
 from inception_jax.models.initialization import INITIALIZATIONS
 from inception_jax.models.layers import (
+    AdaptiveAveragePool,
     AveragePool,
     ConvUnit,
     GlobalAveragePool,
@@ -37,9 +38,10 @@ class ConvolutionRow:
 
 @dataclasses.dataclass(frozen=True)
 class MaxPoolRow:
-    """A 3x3 max pool with stride 2."""
+    """A max pool with stride 2; window in pixels."""
 
     name: str
+    window: int = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,9 @@ class GoogLeNetConfig:
     large_kernel: int = 5  # pixels; 3 is TF-slim's and torchvision's variant
     head: str = "average_pool"  # average_pool | fully_connected
     stem: str = "imagenet"  # imagenet | small
+    padding: str = "caffe"  # of windows with stride 2: caffe | same (TensorFlow's)
+    last_pool: int = 3  # pixels, window of pool4; 2 in TF-slim and torchvision
+    auxiliary_pool: str = "5x5"  # 5x5 (stride 3) | adaptive (4x4 parts, torchvision)
     auxiliary: bool = True  # build the two auxiliary heads
     width: float = 1.0  # multiplies every number of filters and hidden units
     dropout: float = 0.4  # share of activations dropped before the classifier
@@ -120,6 +125,9 @@ class GoogLeNetConfig:
             "large_kernel": (5, 3),
             "head": ("average_pool", "fully_connected"),
             "stem": tuple(STEMS),
+            "padding": ("caffe", "same"),
+            "last_pool": (3, 2),
+            "auxiliary_pool": ("5x5", "adaptive"),
             "initialization": tuple(INITIALIZATIONS),
             "dtype": ("float32", "bfloat16"),
         }
@@ -137,20 +145,22 @@ class GoogLeNetConfig:
                 raise UsageError(f"model.{field} is {getattr(self, field)}; it must be positive")
 
     def rows(self) -> tuple[Row, ...]:
-        """Table 1 between image and head, with this config's normalisation and width."""
+        """Table 1 between image and head, with this config's normalisation, width and pools."""
         rows = STEMS[self.stem] + MODULES
         if self.norm != "lrn":
             rows = tuple(row for row in rows if not isinstance(row, LocalResponseNormRow))
-        return tuple(self._widen(row) for row in rows)
+        return tuple(self._adapt(row) for row in rows)
 
     def scale(self, units: int) -> int:
         """A number of filters or hidden units of the paper, times the width multiplier."""
         return max(1, round(units * self.width))
 
-    def _widen(self, row: Row) -> Row:
+    def _adapt(self, row: Row) -> Row:
         match row:
             case ConvolutionRow():
                 return dataclasses.replace(row, filters=self.scale(row.filters))
+            case MaxPoolRow(name="pool4/3x3_s2") if self.last_pool == 2:
+                return MaxPoolRow("pool4/2x2_s2", window=2)
             case InceptionRow():
                 filters = dataclasses.asdict(row)
                 name = filters.pop("name")
@@ -175,7 +185,8 @@ class AuxiliaryHead(nnx.Module):
     def __init__(self, features: jax.ShapeDtypeStruct, config: GoogLeNetConfig, **unit):
         dense = {key: unit[key] for key in ("dtype", "rngs")}
         hidden = config.scale(FULLY_CONNECTED_UNITS)
-        self.pool = AveragePool(window=5, stride=3)
+        adaptive = config.auxiliary_pool == "adaptive"
+        self.pool = AdaptiveAveragePool(4) if adaptive else AveragePool(window=5, stride=3)
         self.conv = ConvUnit(features.shape[-1], config.scale(AUXILIARY_FILTERS), 1, **unit)
         pooled = jax.eval_shape(functools.partial(self.pool, train=False), features)
         flat = math.prod(pooled.shape[1:3]) * config.scale(AUXILIARY_FILTERS)
@@ -232,7 +243,7 @@ class GoogLeNet(nnx.Module):
         """Raises UsageError where the images are too small for the auxiliary heads."""
         self.config = config
         dense: dict[str, Any] = {"dtype": jnp.dtype(config.dtype), "rngs": rngs}
-        unit = dense | {"batch_norm": config.norm == "batch"}
+        unit = dense | {"batch_norm": config.norm == "batch", "padding": config.padding}
         # Shapes come from tracing the layers built so far: no second copy of their arithmetic.
         x = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), unit["dtype"])
         for row in config.rows():
@@ -240,7 +251,7 @@ class GoogLeNet(nnx.Module):
             _attach(self, row.name, layer)
             x = jax.eval_shape(functools.partial(layer, train=False), x)
             if config.auxiliary and row.name in AUXILIARY_HEADS:
-                if min(x.shape[1:3]) < 5:
+                if min(x.shape[1:3]) < 5 and config.auxiliary_pool == "5x5":
                     small = "" if config.stem == "small" else ", model.stem='small'"
                     raise UsageError(
                         f"data.image_size {config.image_size} leaves {x.shape[1]}x{x.shape[2]} at "
@@ -287,7 +298,7 @@ def _build(row: Row, in_channels: int, config: GoogLeNetConfig, unit: dict[str, 
                 row, in_channels, module=config.module, large_kernel=config.large_kernel, **unit
             )
         case MaxPoolRow():
-            return MaxPool(stride=2)
+            return MaxPool(row.window, 2, config.padding)
         case LocalResponseNormRow():
             return LocalResponseNorm()
 

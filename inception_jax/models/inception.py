@@ -56,7 +56,7 @@ class Inception(nnx.Module):
                 setattr(self, name, ConvUnit(channels, filters, kernels.get(name, 1), **unit))
                 channels = filters
         self.branch_names = tuple(tuple(name for name, _ in branch) for branch in branches)
-        self.pool = MaxPool(stride=1)
+        self.pool = MaxPool(window=3, stride=1, padding="same")
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         pooled = self.pool(x, train=train)

@@ -5,6 +5,8 @@ network is a table of rows. Geometry and constants are those of Caffe's bvlc_goo
 paper leaves them open (see the README's table of departures).
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -20,8 +22,9 @@ BATCH_NORM_MOMENTUM = 0.9  # running statistics follow the last ~10 batches; sho
 class ConvUnit(nnx.Conv):
     """Convolution, batch normalisation if asked for, ReLU ("All the convolutions ... use ReLU").
 
-    Zero padding of (kernel - 1) / 2 on every side: for conv1 that is Caffe's 3, where "SAME" would
-    pad (2, 3). With batch normalisation, which has a bias of its own, the convolution has none.
+    Zero padding of (kernel - 1) / 2 on every side, Caffe's 3 for conv1, or with `padding` = same as
+    TensorFlow pads, (2, 3) there. With batch normalisation, which has a bias
+    of its own, the convolution has none.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class ConvUnit(nnx.Conv):
         kernel: int,
         stride: int = 1,
         *,
+        padding: str,
         batch_norm: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -40,7 +44,7 @@ class ConvUnit(nnx.Conv):
             out_channels,
             kernel_size=(kernel, kernel),
             strides=(stride, stride),
-            padding=[((kernel - 1) // 2, (kernel - 1) // 2)] * 2,
+            padding="SAME" if padding == "same" else [((kernel - 1) // 2, (kernel - 1) // 2)] * 2,
             use_bias=not batch_norm,
             dtype=dtype,
             rngs=rngs,
@@ -80,41 +84,48 @@ class LocalResponseNorm(nnx.Module):
 
 
 class MaxPool(nnx.Module):
-    """3x3 max pool. Stride 2 covers the last column ("ceil"); stride 1 keeps the size ("same").
+    """Max over square windows, `padding` = caffe ("ceil": the last column is covered) or same.
 
     The gradient goes to the first maximum of a window in row-major order, as in XLA and torch.
     """
 
-    def __init__(self, stride: int):
-        self.stride = stride
+    def __init__(self, window: int, stride: int, padding: str):
+        self.window, self.stride, self.padding = window, stride, padding
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        if self.stride == 1:
-            padding = [(1, 1), (1, 1)]
-        else:
-            padding = [(0, max(3 - size, (size - 3) % self.stride)) for size in x.shape[1:3]]
-        strides = (self.stride, self.stride)
+        window, strides = (self.window, self.window), (self.stride, self.stride)
+        padding = [self._padding(size) for size in x.shape[1:3]]
 
         def native(x: jax.Array) -> jax.Array:
-            return nnx.max_pool(x, (3, 3), strides, padding)
+            return nnx.max_pool(x, window, strides, padding)
 
         def separable(x: jax.Array) -> jax.Array:
             for axis in (2, 1):  # columns first: row-major order among equals
-                x = _max_pool_along(x, axis, self.stride, padding[axis - 1])
+                x = _max_pool_along(x, axis, self.window, self.stride, padding[axis - 1])
             return x
 
         # XLA's gradient of a native pool (select_and_scatter) is half of a training step on a CPU.
         return jax.lax.platform_dependent(x, cpu=separable, default=native)
 
+    def _padding(self, size: int) -> tuple[int, int]:
+        """Before and after `size` pixels."""
+        if self.padding == "same":
+            steps = math.ceil(size / self.stride)
+            total = max(0, (steps - 1) * self.stride + self.window - size)
+            return total // 2, total - total // 2
+        return 0, max(self.window - size, (size - self.window) % self.stride)
 
-def _max_pool_along(x: jax.Array, axis: int, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """Max over 3 neighbours along one axis, as comparisons whose gradient is a selection."""
+
+def _max_pool_along(
+    x: jax.Array, axis: int, window: int, stride: int, padding: tuple[int, int]
+) -> jax.Array:
+    """Max over neighbours along one axis, as comparisons whose gradient is a selection."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = padding
     x = jnp.pad(x, widths, constant_values=-jnp.inf)
-    last = (x.shape[axis] - 3) // stride * stride
+    last = (x.shape[axis] - window) // stride * stride
     maximum, *others = (
-        jax.lax.slice_in_dim(x, shift, shift + last + 1, stride, axis) for shift in range(3)
+        jax.lax.slice_in_dim(x, shift, shift + last + 1, stride, axis) for shift in range(window)
     )
     for other in others:
         maximum = jnp.where((other > maximum) | jnp.isnan(other), other, maximum)
@@ -129,6 +140,29 @@ class AveragePool(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         return nnx.avg_pool(x, (self.window, self.window), (self.stride, self.stride), "VALID")
+
+
+class AdaptiveAveragePool(nnx.Module):
+    """Averages over parts of about equal size that overlap where they must (torch's definition).
+
+    Part i of n along an axis of `size` goes from floor(i size / n) to ceil((i + 1) size / n).
+    """
+
+    def __init__(self, parts: int):
+        self.parts = parts
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        rows, columns = (self._weights(size) for size in x.shape[1:3])
+        rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
+        return jnp.einsum("ph,qw,bhwc->bpqc", rows, columns, x)
+
+    def _weights(self, size: int) -> jax.Array:
+        """What each pixel counts in each part: float32 [parts, size]."""
+        part, pixel = jnp.arange(self.parts)[:, None], jnp.arange(size)[None, :]
+        inside = (pixel >= part * size // self.parts) & (
+            pixel < -(-(part + 1) * size // self.parts)
+        )
+        return inside / jnp.sum(inside, axis=1, keepdims=True)
 
 
 class GlobalAveragePool(nnx.Module):
