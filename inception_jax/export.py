@@ -1,0 +1,90 @@
+"""Write a trained network for other programs: ONNX, StableHLO, safetensors or torchvision.
+
+  onnx         one file: uint8 images [batch, 3, size, size] to logits and probabilities
+  stablehlo    one file: uint8 images [batch, size, size, 3] to logits, run by jax.export
+  safetensors  a folder as the Hugging Face Hub has it: weights, configs and a model card
+  torchvision  one file: a state_dict of torchvision's GoogLeNet
+"""
+
+import argparse
+import contextlib
+import importlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from inception_jax import cli
+from inception_jax.distributed import devices
+from inception_jax.errors import UserError
+from inception_jax.evaluation import trained
+
+# Each has `write(model, path)`. Imported when asked for: their packages are optional.
+FORMATS = {
+    "onnx": "inception_jax.interop.onnx_graph",
+    "stablehlo": "inception_jax.interop.stablehlo",
+    "safetensors": "inception_jax.interop.hugging_face",
+    "torchvision": "inception_jax.interop.torchvision",
+}
+
+
+def main(flags: argparse.Namespace, overrides: list[str]) -> None:
+    """Writes --output and says what it wrote."""
+    with written_whole(flags.output) as path:
+        format = load_format(flags.to)
+        checkpoint = flags.checkpoint or trained.newest_in(flags.workdir)
+        model = trained.load(checkpoint, devices.make_mesh(), weights=flags.weights)
+        format.write(model, path)
+    cli.log.info(f"{model.weights} weights of {checkpoint}, step {model.step}, as {flags.to}:")
+    files = sorted(flags.output.iterdir()) if flags.output.is_dir() else [flags.output]
+    for file in files:
+        cli.log.info(f"wrote {file} ({file.stat().st_size:,} bytes)")
+
+
+def load_format(name: str) -> ModuleType:
+    """The module that writes a format.
+
+    Raises:
+      UserError: a package that it needs is not installed.
+    """
+    try:
+        return importlib.import_module(FORMATS[name])
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--to {name} needs the package {error.name}: pip install 'inception_jax[interop]' "
+            f"or pip install {error.name}"
+        ) from error
+
+
+@contextlib.contextmanager
+def written_whole(output: Path) -> Iterator[Path]:
+    """A path beside `output` to write a file or a folder to, which then takes its name.
+
+    Raises:
+      UserError: `output` exists, or its folder does not.
+    """
+    if output.exists() or output.is_symlink():
+        raise UserError(f"{output} exists: move it away, or choose another --output")
+    if not output.parent.is_dir():
+        raise UserError(f"no folder {str(output.parent)!r} for --output")
+    partial = output.with_name(f"partial-{os.getpid()}-{output.name}")
+    try:
+        yield partial
+        partial.rename(output)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    parser = cli.Parser(__doc__)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--checkpoint", type=cli.path, help="a checkpoint: WORKDIR/checkpoints/STEP")
+    which.add_argument("--workdir", type=cli.path, help="a run: its newest good checkpoint")
+    parser.add_argument("--to", choices=FORMATS, required=True, help="the format, see above")
+    parser.add_argument("--output", type=cli.path, required=True, help="a new file or folder")
+    parser.add_argument("--weights", choices=trained.WEIGHTS, help="default: average if kept")
+    cli.run(main, parser)

@@ -1,0 +1,49 @@
+"""What an exported network says of itself, in every format that has room for it."""
+
+from pathlib import Path
+from typing import Any
+
+import inception_jax
+from inception_jax import configuration
+from inception_jax.evaluation.trained import Trained
+
+
+def describe(model: Trained) -> dict[str, Any]:
+    """JSON: where the weights come from, the classes, and what to do to an image file.
+
+    `preprocessing` makes a uint8 RGB image of `image_size` pixels, square, as evaluations do: the
+    image is resized so that its shorter side has `short_side` pixels (`resize` = short_side) or to
+    a square of that side (squeeze), and the centre is cut out. `mean` and `std` are those of
+    (image - mean) / std, in 0..255.
+    """
+    data, evaluation = model.config.data, model.config.evaluation
+    return {
+        "producer": f"inception_jax {inception_jax.__version__}",
+        "checkpoint_step": model.step,
+        "weights": model.weights,
+        "class_names": class_names(model),
+        "image_size": data.image_size,
+        "preprocessing": {
+            "resize": evaluation.resize,
+            "short_side": evaluation.short_side,
+            "interpolation": evaluation.interpolation,
+            "crop": "center",
+            "mean": list(data.mean),
+            "std": list(data.std),
+        },
+        "config": portable_config(model),
+    }
+
+
+def class_names(model: Trained) -> list[str]:
+    """One for each output; its number where the checkpoint has no name."""
+    unnamed = range(len(model.class_names), model.network.config.num_classes)
+    return [*model.class_names, *map(str, unnamed)]
+
+
+def portable_config(model: Trained) -> dict[str, Any]:
+    """The resolved config as JSON, without folders of this machine: those are nobody's business."""
+    config = configuration.to_dict(model.config)
+    config["data"]["data_dir"] = Path(config["data"]["data_dir"]).name
+    config["model"]["init_from"] = "/".join(Path(config["model"]["init_from"]).parts[-3:])
+    return config
