@@ -6,10 +6,11 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # One stamp a Python version: another interpreter gets a fresh environment.
 INSTALLED := $(VENV)/.installed-$(VERSION)
 INSTALLED_TEST := $(VENV)/.installed-test-$(VERSION)
+INSTALLED_TORCH := $(VENV)/.installed-torch-$(VERSION)
 RUN ?= runs/digits
 SEED ?= 0
 
-.PHONY: quickstart install test test-slow lint format
+.PHONY: quickstart install test test-slow test-torch lint format
 
 quickstart: $(INSTALLED)  ## train a small GoogLeNet on handwritten digits, evaluate it, classify some
 	$(BIN)/python -m inception_jax.prepare digits --data_dir data
@@ -20,10 +21,13 @@ quickstart: $(INSTALLED)  ## train a small GoogLeNet on handwritten digits, eval
 install: $(INSTALLED_TEST)  ## the virtual environment with all that testing needs
 
 test: $(INSTALLED_TEST)  ## the fast tests, at most ten minutes on two cores
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not torch"
 
 test-slow: $(INSTALLED_TEST)  ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not torch"
+
+test-torch: $(INSTALLED_TORCH)  ## the tests against torchvision, which this installs
+	$(BIN)/python -m pytest -m torch
 
 lint: $(INSTALLED_TEST)  ## style, format and types
 	$(BIN)/ruff check .
@@ -41,4 +45,8 @@ $(INSTALLED): requirements.txt
 
 $(INSTALLED_TEST): $(INSTALLED) pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(INSTALLED_TORCH): $(INSTALLED_TEST)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,torch]'
 	touch $@

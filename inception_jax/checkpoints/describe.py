@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,18 @@ _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 def describe_run(config: ConfigDict, source: Source) -> dict[str, Any]:
     """JSON: the resolved config, label names, data fingerprint, versions and git commit."""
+    return describe(config, source.class_names, source.fingerprint)
+
+
+def describe(
+    config: ConfigDict, class_names: Sequence[str], data_fingerprint: str | None
+) -> dict[str, Any]:
+    """The same, of weights that may come from elsewhere: then the fingerprint is None."""
     return {
         "format": 1,
         "config": configuration.to_dict(config),
-        "class_names": list(source.class_names),
-        "data_fingerprint": source.fingerprint,
+        "class_names": list(class_names),
+        "data_fingerprint": data_fingerprint,
         "versions": {
             "inception_jax": inception_jax.__version__,
             "python": platform.python_version(),

@@ -1,7 +1,7 @@
 """Saving, finding and restoring checkpoints. The only module that knows Orbax.
 
-A checkpoint is a directory WORKDIR/checkpoints/STEP with the items `state` (nested dictionaries of
-arrays) and `description` (JSON: what the state is, see `describe.py`).
+A checkpoint is a directory, WORKDIR/checkpoints/STEP where a run made it, with the items `state`
+(nested dictionaries of arrays) and `description` (JSON: what the state is, see `describe.py`).
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import functools
 import logging
 import math
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,33 @@ class CheckpointWriter:
             if kind is None:
                 raise
             log.error(f"and the last checkpoint was not written: {error}")  # not to hide the cause
+
+
+def write(directory: Path, tree: Tree, description: dict[str, Any]) -> None:
+    """Writes a checkpoint that belongs to no run: `directory` itself, of step 0.
+
+    It gets its name when it is complete: a process that is killed leaves none.
+
+    Args:
+      directory: not there, or empty; folders above it are made.
+      tree: nested dictionaries of arrays.
+      description: JSON; the step and the arrays' checksums are added.
+    """
+    host = jax.tree.map(np.asarray, tree)
+    description = description | {"step": 0, "arrays": integrity.describe_arrays(host)}
+    directory = directory.absolute()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as folder:
+        unfinished = Path(folder) / directory.name
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(
+                unfinished,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(host), description=ocp.args.JsonSave(description)
+                ),
+            )
+        integrity.seal(unfinished)
+        unfinished.rename(directory)
 
 
 def _ranking(metrics: dict[str, float]) -> float:

@@ -1,0 +1,55 @@
+"""Make a checkpoint of published GoogLeNet weights: torchvision's, Caffe's (ONNX) or TF-slim's.
+
+The checkpoint has config and preprocessing inside: evaluate and predict take it as it is, and
+--config.model.init_from starts a training from it. Classes are ILSVRC2012's where there are 1000.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+
+from inception_jax import cli
+from inception_jax.checkpoints import store
+from inception_jax.checkpoints.describe import describe
+from inception_jax.data.preparing import ilsvrc2012
+from inception_jax.errors import UsageError
+from inception_jax.interop import published
+
+
+def main(flags: argparse.Namespace, overrides: list[str]) -> None:
+    """Writes the checkpoint `flags.output`, or nothing."""
+    if flags.output.exists() and not (flags.output.is_dir() and not any(flags.output.iterdir())):
+        raise UsageError(f"{flags.output} exists already: use another --output")
+    weights = published.load(flags.format, flags.weights, overrides)
+    classes = name_classes(weights.config.model.num_classes, flags.class_names)
+    description = describe(weights.config, classes, data_fingerprint=None)
+    store.write(flags.output, weights.tree, description | {"source": weights.source})
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.tree["params"]))
+    auxiliary = "with" if weights.config.model.auxiliary else "without"
+    cli.log.info(f"wrote {flags.output}: {parameters:,} parameters, {auxiliary} auxiliary heads")
+
+
+def name_classes(count: int, file: Path | None) -> tuple[str, ...]:
+    """The lines of a file; without one ILSVRC2012's WNIDs if there are 1000 classes, else numbers.
+
+    Raises:
+      UsageError: the file has another number of lines.
+    """
+    if file is not None:
+        names = tuple(file.read_text().splitlines())
+        if len(names) != count:
+            raise UsageError(f"{file} has {len(names)} lines and the network {count} classes")
+        return names
+    wnids = ilsvrc2012.class_names()
+    return wnids if len(wnids) == count else tuple(map(str, range(count)))
+
+
+if __name__ == "__main__":
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--from", dest="format", choices=published.FORMATS, required=True)
+    parser.add_argument("--weights", type=cli.path, required=True, help="file of weights")
+    parser.add_argument("--output", type=cli.path, required=True, help="the checkpoint, a folder")
+    parser.add_argument("--class_names", type=cli.path, help="file with one name a line")
+    parser.allow_overrides("the format's config")
+    cli.run(main, parser)

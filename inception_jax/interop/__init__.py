@@ -1,0 +1,1 @@
+"""Weights in from other frameworks, and networks out to other runtimes."""

@@ -1,0 +1,99 @@
+"""What a file of weights is, by its content: names of files are often wrong."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+from inception_jax.errors import UserError
+
+PYTORCH = "a PyTorch file"
+SAFETENSORS = "a safetensors file"
+ONNX = "an ONNX file"
+TENSORFLOW = "a TensorFlow checkpoint"
+NPZ = "an .npz file"
+
+# Kinds that no format reads, by their first bytes, and what to do about them.
+_OTHERS = {
+    b"version https://git-lfs": "a pointer of Git LFS and not the file: git lfs pull fetches it",
+    b"\x1f\x8b": "a gzip archive: unpack it and name the file inside",
+    b"\x89HDF\r\n": "an HDF5 file, which no format here is kept in",
+    b"\x93NUMPY": "a single array (.npy); weights are many arrays with names: .npz",
+    b"<": "a web page or XML",
+}
+_TABLE = bytes.fromhex("57fb808b247547db")  # ends the tables that TensorFlow keeps checkpoints in
+_SHARDS = ".data-?????-of-?????"
+
+
+def kind(path: Path) -> str:
+    """One of the kinds above.
+
+    Args:
+      path: a file; or for a TensorFlow checkpoint the common beginning of its files' names.
+
+    Raises:
+      UserError: there is no such file, or it is none of these kinds; says which it is, if known.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name the file of weights")
+    if not path.exists() and parts(path):
+        return TENSORFLOW
+    if not path.exists():
+        raise UserError(f"no file {str(path)!r}")
+    with path.open("rb") as file:
+        start = file.read(64)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - len(_TABLE)))
+        end = file.read()
+    if not size:
+        raise UserError(f"{path} is empty")
+    if end == _TABLE or path in parts(checkpoint_prefix(path)):
+        return TENSORFLOW
+    if start.startswith(b"PK"):
+        return _kind_of_zip(path)
+    if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
+        return PYTORCH  # its older form: a pickle
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000:
+        return SAFETENSORS
+    if start[:1] == b"\x08":  # the first field of an ONNX model, its version
+        return ONNX
+    for beginning, what in _OTHERS.items():
+        if start.startswith(beginning):
+            raise UserError(f"{path} is {what}")
+    raise UserError(f"{path} is no file of weights of a known kind, or damaged at its beginning")
+
+
+def _kind_of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        raise UserError(f"{path} is truncated or damaged (a zip archive without its end)") from None
+    if any(name.endswith("/data.pkl") for name in names):
+        return PYTORCH
+    if names and all(name.endswith(".npy") for name in names):
+        return NPZ
+    raise UserError(f"{path} is a zip archive, but neither PyTorch's nor an .npz: unpack it")
+
+
+def checkpoint_prefix(path: Path) -> Path:
+    """What TensorFlow calls a checkpoint, of any of its files."""
+    name = path.name.removesuffix(".index")
+    if path.match("*" + _SHARDS):
+        name = name.rpartition(".data-")[0]
+    return path.with_name(name)
+
+
+def parts(prefix: Path) -> list[Path]:
+    """The files of a TensorFlow checkpoint in its newer form: an index and shards."""
+    index = prefix.with_name(prefix.name + ".index")
+    shards = sorted(prefix.parent.glob(prefix.name + _SHARDS))
+    return [index, *shards] if index.is_file() else []
+
+
+def digests(path: Path) -> dict[str, str]:
+    """SHA-256 of the file, or of each file of a TensorFlow checkpoint, by name."""
+    found = {}
+    for part in parts(checkpoint_prefix(path)) or [path]:
+        with part.open("rb") as file:
+            found[part.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
