@@ -1,16 +1,15 @@
 """Write a trained network for other programs: ONNX, StableHLO, safetensors or torchvision.
 
-  onnx         one file: uint8 images [batch, 3, size, size] to logits and probabilities
-  stablehlo    one file: uint8 images [batch, size, size, 3] to logits, run by jax.export
-  safetensors  a folder as the Hugging Face Hub has it: weights, configs and a model card
-  torchvision  one file: a state_dict of torchvision's GoogLeNet
+onnx         one file: uint8 images [batch, 3, size, size] to logits and probabilities
+stablehlo    one file: uint8 images [batch, size, size, 3] to logits, run by jax.export
+safetensors  a folder as the Hugging Face Hub has it: weights, configs and a model card
+torchvision  one file: a state_dict of torchvision's GoogLeNet
 """
 
 import argparse
 import contextlib
 import importlib
-import os
-import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -31,11 +30,11 @@ FORMATS = {
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Writes --output and says what it wrote."""
-    with written_whole(flags.output) as path:
-        format = load_format(flags.to)
+    with written_whole(flags.output) as unfinished:
+        chosen = load_format(flags.to)
         checkpoint = flags.checkpoint or trained.newest_in(flags.workdir)
         model = trained.load(checkpoint, devices.make_mesh(), weights=flags.weights)
-        format.write(model, path)
+        chosen.write(model, unfinished)
     cli.log.info(f"{model.weights} weights of {checkpoint}, step {model.step}, as {flags.to}:")
     files = sorted(flags.output.iterdir()) if flags.output.is_dir() else [flags.output]
     for file in files:
@@ -59,7 +58,7 @@ def load_format(name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def written_whole(output: Path) -> Iterator[Path]:
-    """A path beside `output` to write a file or a folder to, which then takes its name.
+    """A path to write a file or a folder to, which becomes `output` when the block has ended well.
 
     Raises:
       UserError: `output` exists, or its folder does not.
@@ -68,15 +67,10 @@ def written_whole(output: Path) -> Iterator[Path]:
         raise UserError(f"{output} exists: move it away, or choose another --output")
     if not output.parent.is_dir():
         raise UserError(f"no folder {str(output.parent)!r} for --output")
-    partial = output.with_name(f"partial-{os.getpid()}-{output.name}")
-    try:
-        yield partial
-        partial.rename(output)
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
+        unfinished = Path(folder) / output.name
+        yield unfinished
+        unfinished.rename(output)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ name, and its weights have theirs (`inception_3a/3x3/kernel`), in ONNX's order o
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from inception_jax.models.googlenet import (
 from inception_jax.models.inception import InceptionRow
 from inception_jax.models.layers import BATCH_NORM_EPSILON, LRN_ALPHA, LRN_K, LRN_SIZE
 
+log = logging.getLogger(__name__)
+
 # The oldest that has every operator used here as it is today: ONNX 1.10 and its runtimes, of 2021.
 OPSET, IR_VERSION = 15, 8
 
@@ -46,6 +49,8 @@ def write(model: Trained, path: Path) -> None:
       UserError: the weights are too large for the format.
     """
     exported = to_onnx(model)
+    if model.network.config.dtype != "float32":
+        log.info(f"the network computes in {model.network.config.dtype}, the ONNX file in float32")
     onnx.checker.check_model(exported, full_check=True)
     path.write_bytes(exported.SerializeToString())
 
@@ -83,10 +88,9 @@ def to_onnx(model: Trained) -> onnx.ModelProto:
         producer_name="inception_jax",
         producer_version=inception_jax.__version__,
     )
-    properties = describe(model)
-    helper.set_model_props(
-        exported, {name: json.dumps(value, ensure_ascii=False) for name, value in properties.items()}
-    )
+    properties = describe(model).items()
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in properties}
+    helper.set_model_props(exported, texts)
     return exported
 
 
@@ -173,7 +177,7 @@ def _add_head(graph: _Graph, x: str, config: GoogLeNetConfig, size: int) -> None
         x = graph.add("GlobalAveragePool", "loss3/pool", x)
         x = graph.add("Flatten", "loss3/features", x)
     else:
-        kernel = graph.arrays["loss3/fc/kernel"]  # its inputs come in the order H, W, C; here C, H, W
+        kernel = graph.arrays["loss3/fc/kernel"]  # inputs in the order H, W, C; here C, H, W
         units = kernel.shape[1]
         kernel = kernel.reshape(size, size, -1, units).transpose(2, 0, 1, 3).reshape(-1, units)
         x = graph.add("Flatten", "loss3/features", x)
