@@ -23,6 +23,19 @@ def path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def paths(text: str) -> list[Path]:
+    """A flag with paths that have commas between them."""
+    return [path(part) for part in text.split(",")]
+
+
+def file_to_write(text: str) -> Path:
+    """A flag with a file whose folder is there: better known before the work than after it."""
+    file = path(text)
+    if not file.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"no folder {str(file.parent)!r}")
+    return file
+
+
 def positive(text: str) -> int:
     """A flag that counts things: 1, 2, ..."""
     if not text.isdecimal() or int(text) < 1:

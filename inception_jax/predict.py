@@ -1,47 +1,71 @@
-"""Classify image files: the five likeliest classes of each, as JSON lines and as a table."""
+"""Classify image files: the five likeliest classes of each, as JSON lines, a table and a picture.
+
+Several checkpoints, with commas between them, are one ensemble: their probabilities are averaged.
+"""
 
 import argparse
+import contextlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jax.sharding import Mesh
 from rich.table import Column, Table
 
 from inception_jax import cli
 from inception_jax.data import image_files
-from inception_jax.data.crops import center_crop
 from inception_jax.data.decode import decode
 from inception_jax.data.pipeline import check_data
+from inception_jax.data.sources import FileSource
 from inception_jax.distributed import devices
 from inception_jax.errors import UserError
-from inception_jax.evaluation import trained
-from inception_jax.evaluation.protocol import make_logits
-from inception_jax.reporting import console, progress
+from inception_jax.evaluation import ensemble
+from inception_jax.evaluation.protocol import Protocol
+from inception_jax.reporting import console, pictures, progress
 
 TOP = 5
+SHOWN = 60  # images in the table and in the picture; the JSON lines have all
+
+log = cli.log
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints one JSON object an image to standard output, and a table to standard error."""
     paths = list(find_images(flags.images))
-    if flags.save_logits and not flags.save_logits.parent.is_dir():
-        raise UserError(f"no folder {str(flags.save_logits.parent)!r} for --save_logits")
+    # One file that cannot be read ends it: nobody is to take an answer about nothing for one.
+    overrides = [*overrides, "--config.evaluation.bad_images=error"]
     mesh = devices.make_mesh()
-    checkpoint = flags.checkpoint or trained.newest_in(flags.workdir)
-    model = trained.load(checkpoint, mesh, weights=flags.weights, overrides=overrides)
-    check_data(model.config)
-    logits = predict(model, paths, mesh)
-    if flags.save_logits:
-        with flags.save_logits.open("wb") as file:  # np.save would add .npy to another name
-            np.save(file, logits)
-    table = Table(Column("image", overflow="fold"), *(f"{rank}." for rank in range(1, TOP + 1)))
-    for path, row in zip(paths, logits, strict=True):
-        top = likeliest(row, model.class_names)
-        print(json.dumps({"image": str(path), "top": top}))
-        table.add_row(str(path), *(f"{t['name']} {t['probability']:.1%}" for t in top))
-    console.stderr.print(table)
+    models = ensemble.load(flags, mesh, overrides)
+    for model in models:
+        check_data(model.config)
+    protocol = Protocol(
+        [(model.network, model.config) for model in models],
+        mesh,
+        crops=flags.crops,
+        average=flags.average,
+    )
+    weights = [(model.params, model.batch_stats) for model in models]
+    classes = np.arange(protocol.num_classes)
+    source = FileSource(paths)
+    shown: list[tuple[Path, list[dict]]] = []
+    with (
+        protocol.answers(weights, source, classes, keep_logits=bool(flags.save_logits)) as answers,
+        logits_file(flags.save_logits, len(paths)) as save,
+    ):
+        for batch in progress.track(answers, "classifying", protocol.batches(len(paths))):
+            save(batch.index, batch.logits)
+            for index, row in zip(batch.index, batch.log_probabilities[-1], strict=True):
+                top = likeliest(row, models[0].class_names)
+                print(json.dumps({"image": str(paths[index]), "top": top}))
+                if len(shown) < SHOWN:
+                    shown.append((paths[index], top))
+    print_table(shown, len(paths))
+    if flags.grid:
+        images = [decode(path.read_bytes(), str(path)) for path, _ in shown]
+        titles = [path.name for path, _ in shown]
+        pictures.predictions(images, titles, [top for _, top in shown], flags.grid)
+        log.info(f"wrote {flags.grid}")
 
 
 def find_images(paths: list[Path]) -> Iterator[Path]:
@@ -63,48 +87,73 @@ def find_images(paths: list[Path]) -> Iterator[Path]:
             raise UserError(f"no file {str(path)!r}")
 
 
-def predict(model: trained.Trained, paths: list[Path], mesh: Mesh) -> np.ndarray:
-    """Logits, float32 [images, classes], of the centre crop of each image, in batches."""
-    data, short_side = model.config.data, model.config.evaluation.short_side
-    compute = make_logits(model.network, data, mesh)
-    batch_size = -(-min(data.batch_size, len(paths)) // mesh.size) * mesh.size
-    outputs = []
-    with progress.show("classifying", len(paths)) as show:
-        for start in range(0, len(paths), batch_size):
-            images = np.zeros((batch_size, data.image_size, data.image_size, 3), np.uint8)
-            chosen = paths[start : start + batch_size]
-            for row, path in enumerate(chosen):
-                image = decode(path.read_bytes(), str(path))
-                images[row] = center_crop(image, short_side=short_side, size=data.image_size)
-            batch = devices.to_devices({"image": images}, mesh)
-            logits = compute(model.params, model.batch_stats, batch["image"])
-            outputs.append(np.asarray(logits)[: len(chosen)])
-            show(start + len(chosen))
-    return np.concatenate(outputs)
-
-
-def likeliest(logits: np.ndarray, class_names: tuple[str, ...]) -> list[dict]:
-    """The TOP classes of largest probability: `label`, `name`, `probability` (softmax)."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max())
-    probabilities = exponentials / exponentials.sum()
-    names = dict(enumerate(class_names))
+def likeliest(log_probabilities: np.ndarray, class_names: tuple[str, ...]) -> list[dict]:
+    """The TOP classes of largest probability: `label`, `name`, `probability`."""
     return [
         {
             "label": int(label),
-            "name": names.get(int(label), str(label)),
-            "probability": float(probabilities[label]),
+            "name": class_names[label],
+            "probability": float(np.exp(np.float64(log_probabilities[label]))),
         }
-        for label in np.argsort(-probabilities, kind="stable")[:TOP]
+        for label in np.argsort(-log_probabilities, kind="stable")[:TOP]
     ]
+
+
+@contextlib.contextmanager
+def logits_file(
+    path: Path | None, images: int
+) -> Iterator[Callable[[np.ndarray, np.ndarray | None], None]]:
+    """Opens `save(index, logits)` for a .npy file that is there when all is written.
+
+    float32 [images, classes], of several networks or crops [images, networks, crops, classes].
+    """
+    if path is None:
+        yield lambda index, logits: None
+        return
+    partial = path.with_name(path.name + ".partial")
+    array: np.memmap | None = None
+
+    def save(index: np.ndarray, logits: np.ndarray | None) -> None:
+        nonlocal array
+        assert logits is not None
+        if logits.shape[1:3] == (1, 1):
+            logits = logits[:, 0, 0]
+        if array is None:
+            shape = (images, *logits.shape[1:])
+            array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        array[index] = logits
+
+    try:
+        yield save
+        if array is not None:
+            array.flush()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def print_table(shown: Sequence[tuple[Path, list[dict]]], images: int) -> None:
+    """For a person, beside the JSON lines."""
+    table = Table(Column("image", overflow="fold"), *(f"{rank}." for rank in range(1, TOP + 1)))
+    for path, top in shown:
+        table.add_row(str(path), *(f"{t['name']} {t['probability']:.1%}" for t in top))
+    if images > len(shown):
+        table.caption = f"the first {len(shown)} of {images}"
+    console.stderr.print(table)
 
 
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--checkpoint", type=cli.path, help="a checkpoint: WORKDIR/checkpoints/STEP")
-    which.add_argument("--workdir", type=cli.path, help="a run: its newest good checkpoint")
+    ensemble.add_flags(parser)
     parser.add_argument("--images", type=cli.path, nargs="+", required=True, help="files, folders")
-    parser.add_argument("--save_logits", type=cli.path, help="file for float32 [images, classes]")
-    parser.add_argument("--weights", choices=trained.WEIGHTS, help="default: average if kept")
+    parser.add_argument(
+        "--save_logits",
+        type=cli.file_to_write,
+        metavar="FILE.npy",
+        help="[images, classes], of several models or crops [images, models, crops, classes]",
+    )
+    parser.add_argument(
+        "--grid", type=cli.file_to_write, metavar="FILE.png", help="a picture of images and answers"
+    )
     parser.allow_overrides("the checkpoint's config")
     cli.run(main, parser)

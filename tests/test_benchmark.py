@@ -149,7 +149,7 @@ class Images:
 
     def read(self, indices: Iterable[int]) -> list[Example]:
         return [
-            Example(b"PNG" if index in self._others else b"\xff\xd8", index, f"example {index}")
+            Example(b"PNG" if index in self._others else b"\xff\xd8", (index,), f"example {index}")
             for index in indices
         ]
 

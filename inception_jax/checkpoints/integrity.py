@@ -53,6 +53,11 @@ def verify_seal(directory: Path) -> None:
         raise DamagedCheckpointError(f"file {min(unknown)} does not belong to it")
 
 
+def digest(directory: Path) -> str:
+    """SHA-256 of the seal: two checkpoints that have the same are the same."""
+    return _digest(directory / SEAL)
+
+
 def describe_arrays(tree: Any) -> dict[str, dict[str, Any]]:
     """{"params/inception_3a/1x1/kernel": {"shape", "dtype", "crc32"}}; the checksum as hex."""
     return {

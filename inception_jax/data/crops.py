@@ -1,4 +1,4 @@
-"""Which part of an image the network sees, in training and in a test. Host side, uint8 RGB."""
+"""Which part of an image the network sees in training. Host side, uint8 RGB."""
 
 import dataclasses
 
@@ -123,25 +123,10 @@ def caffe_side(size: int) -> int:
     return round(size * 256 / 224)
 
 
-def center_crop(image: np.ndarray, *, short_side: int, size: int) -> np.ndarray:
-    """Resizes the shorter side to `short_side`, aspect kept, and cuts the centre [size, size, 3].
-
-    Shrinks by area averaging, enlarges bilinearly. Of an image more than four times as long as wide
-    only the middle is resized, which bounds the memory.
-    """
-    limit = 4 * min(image.shape[:2])
-    top, left = (max(0, (side - limit) // 2) for side in image.shape[:2])
-    image = image[top : top + limit, left : left + limit]
-    height, width = image.shape[:2]
-    resized = resized_to_short_side(height, width, short_side)
-    if resized != (height, width):
-        method = cv2.INTER_AREA if short_side < min(height, width) else cv2.INTER_LINEAR
-        image = cv2.resize(image, resized[::-1], interpolation=method)
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top : top + size, left : left + size]
-
-
 def resized_to_short_side(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width in pixels when the shorter of them becomes `short_side`, aspect kept."""
-    scale = short_side / min(height, width)
-    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
+    """Height and width in pixels when the shorter of them becomes `short_side`, aspect kept.
+
+    The longer one is rounded down, as torchvision does.
+    """
+    shorter = min(height, width)
+    return height * short_side // shorter, width * short_side // shorter

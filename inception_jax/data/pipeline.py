@@ -2,18 +2,22 @@
 
 A host batch is a dictionary: `image` uint8 [batch, size, size, 3] RGB, `label` int32 [batch],
 `index` int64 [batch] (example number in the split); in training `epoch` int32 [batch] and
-`replaced` bool [batch], True where another image stands in for an unreadable one; in an evaluation
-`mask` bool [batch], False where the last batch was filled up, and `bad` bool [batch], True for an
+`replaced` bool [batch], True where another image stands in for an unreadable one. In an evaluation
+`image` is a tuple of uint8 [batch, crops, size, size, 3], one for each way of showing an image, and
+instead of `label` there is `labels` bool [batch, classes], since an image may have several; `mask`
+bool [batch] is False where the last batch was filled up, and `bad` bool [batch] True for an
 unreadable image. Each process reads its own slice of the global batch.
 """
 
 import collections
 import contextlib
+import dataclasses
 import functools
 import logging
 import math
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grain
 import jax
@@ -21,8 +25,9 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inception_jax.data import crops, order
+from inception_jax.data import crops, evaluation_crops, order
 from inception_jax.data.decode import BadImageError, EncodedImage, decode
+from inception_jax.data.evaluation_crops import Crop, Geometry
 from inception_jax.data.sources import Example, Source
 from inception_jax.distributed.devices import to_devices
 from inception_jax.errors import UsageError, UserError
@@ -38,8 +43,8 @@ PREFETCHED = 2
 # Of images in memory, in bytes: JAX takes them over without a copy where the device is the CPU.
 ALIGNMENT = 64
 
-HostBatch = dict[str, np.ndarray]
-DeviceBatch = dict[str, jax.Array]
+HostBatch = dict[str, Any]  # of NumPy's arrays
+DeviceBatch = dict[str, Any]  # of JAX's arrays
 
 
 class RecycledMemory:
@@ -63,6 +68,9 @@ class RecycledMemory:
         owner = np.frombuffer(memoryview(memory)[start : start + size], np.uint8)
         weakref.finalize(owner, self._free.append, memory).atexit = False
         return owner.reshape(self._shape)
+
+
+Memory = tuple[RecycledMemory, ...]
 
 
 def read_training_batch(
@@ -124,35 +132,62 @@ def _warn_once(message: str) -> None:
     log.warning(message)
 
 
+@dataclasses.dataclass(frozen=True)
+class EvaluationInput:
+    """What of a split an evaluation reads, and how."""
+
+    geometries: tuple[Geometry, ...]  # one for each way in which the networks want to see an image
+    crops: tuple[Crop, ...]  # not mirrored: that is done on the devices
+    classes: np.ndarray  # int [classes of the source]: their numbers in the networks
+    num_classes: int  # of the networks
+    batch_size: int  # images in a global batch
+    threads: int
+    bad_images: str  # error | wrong
+
+
 def read_evaluation_batch(
-    source: Source, data: ConfigDict, evaluation: ConfigDict, number: int, part: slice
+    source: Source, wanted: EvaluationInput, number: int, part: slice, memory: Memory | None = None
 ) -> HostBatch:
     """The `part` of batch `number` of the split in order; the last one is filled up and masked.
 
     Raises:
-      BadImageError: an unreadable image, unless `evaluation.bad_images` is "wrong".
+      BadImageError: an unreadable image, unless `bad_images` is "wrong".
     """
-    wanted = np.arange(number * data.batch_size, (number + 1) * data.batch_size)[part]
-    size = data.image_size
-    batch = {
-        "image": np.zeros((len(wanted), size, size, 3), np.uint8),
-        "label": np.zeros(len(wanted), np.int32),
-        "index": wanted,
-        "mask": wanted < len(source),
-        "bad": np.zeros(len(wanted), bool),
+    size = wanted.batch_size
+    indices = np.arange(number * size, (number + 1) * size)[part]
+    memory = memory or evaluation_memory(wanted, len(indices))
+    batch: HostBatch = {
+        "image": tuple(one.take() for one in memory),
+        "labels": np.zeros((len(indices), wanted.num_classes), bool),
+        "index": indices,
+        "mask": indices < len(source),
+        "bad": np.zeros(len(indices), bool),
     }
-    for row, example in enumerate(source.read(wanted[batch["mask"]])):
-        batch["label"][row] = example.label
+    examples = source.read(indices[batch["mask"]])
+    for row, example in enumerate(examples):
+        batch["labels"][row, wanted.classes[list(example.labels)]] = True
         try:
             image = decode(example.encoded, example.name)
         except BadImageError as error:
-            if evaluation.bad_images == "error":
+            if wanted.bad_images == "error":
                 raise
             _warn_once(f"{error}: it counts as wrong")
             batch["bad"][row] = True
             continue
-        batch["image"][row] = crops.center_crop(image, short_side=evaluation.short_side, size=size)
+        for geometry, out in zip(wanted.geometries, batch["image"], strict=True):
+            geometry.cut(image, wanted.crops, out[row])
+    for out in batch["image"]:
+        out[len(examples) :] = 0
+        out[batch["bad"]] = 0
     return batch
+
+
+def evaluation_memory(wanted: EvaluationInput, images: int) -> Memory:
+    """For the crops of so many images."""
+    return tuple(
+        RecycledMemory((images, len(wanted.crops), geometry.size, geometry.size, 3))
+        for geometry in wanted.geometries
+    )
 
 
 @contextlib.contextmanager
@@ -172,21 +207,17 @@ def training_batches(
 
 @contextlib.contextmanager
 def evaluation_batches(
-    source: Source, data: ConfigDict, evaluation: ConfigDict, mesh: Mesh
+    source: Source, wanted: EvaluationInput, mesh: Mesh
 ) -> Iterator[Iterator[DeviceBatch]]:
-    """The whole split in order on the devices.
-
-    The batch size is rounded up to what the devices divide; the result depends on neither.
-    """
-    data = data.copy_and_resolve_references()
-    data.batch_size = math.ceil(data.batch_size / mesh.size) * mesh.size
-    part = _process_part(data.batch_size)
+    """The whole split in order on the devices, which divide `wanted.batch_size`."""
+    part = _process_part(wanted.batch_size)
+    memory = evaluation_memory(wanted, part.stop - part.start)
 
     def read(number: int) -> HostBatch:
-        return read_evaluation_batch(source, data, evaluation, number, part)
+        return read_evaluation_batch(source, wanted, number, part, memory)
 
-    count = math.ceil(len(source) / data.batch_size)
-    with _read_ahead(read, 0, count, data.threads, mesh) as batches:
+    count = math.ceil(len(source) / wanted.batch_size)
+    with _read_ahead(read, 0, count, wanted.threads, mesh) as batches:
         yield batches
 
 
@@ -211,10 +242,14 @@ def check_data(config: ConfigDict) -> None:
         raise UsageError(
             f"data.crop is {data.crop!r}; it may be {' or '.join(crops.TRAINING_CROPS)}"
         )
-    if config.evaluation.bad_images not in ("error", "wrong"):
-        raise UsageError(
-            f"evaluation.bad_images is {config.evaluation.bad_images!r}; it may be error or wrong"
-        )
+    for field, choices in (
+        ("bad_images", ("error", "wrong")),
+        ("resize", evaluation_crops.RESIZES),
+        ("interpolation", evaluation_crops.INTERPOLATIONS),
+    ):
+        value = config.evaluation[field]
+        if value not in choices:
+            raise UsageError(f"evaluation.{field} is {value!r}; it may be {' or '.join(choices)}")
     for field in ("brightness", "contrast", "saturation"):
         _check_range(f"photometric.{field}", config.photometric[field], zero_allowed=True)
     _check_range("data.crop_area", data.crop_area, most=1)

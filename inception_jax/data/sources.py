@@ -1,11 +1,11 @@
-"""Where examples come from: ArrayRecord files prepared through TFDS, or random images."""
+"""Where examples come from: ArrayRecord files prepared through TFDS, image files, random images."""
 
 import contextlib
 import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,17 +27,30 @@ class UnlabelledError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An image file as it is stored, its class number, and what to call it in messages."""
+    """An image file as it is stored, its class numbers, and what to call it in messages.
+
+    A training image has one class; a test image may show several (imagenet2012_real), or none that
+    is known.
+    """
 
     encoded: bytes
-    label: int
+    labels: tuple[int, ...]
     name: str
+
+    @property
+    def label(self) -> int:
+        """The only class; raises UserError if there are more or none."""
+        if len(self.labels) != 1:
+            raise UserError(
+                f"{self.name} has {len(self.labels)} labels: such data is for evaluation alone"
+            )
+        return self.labels[0]
 
 
 class Source(Protocol):
     """A split of a data set with random access by example number."""
 
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # of the class numbers
     fingerprint: str  # changes when the data changes
 
     def __len__(self) -> int: ...
@@ -45,13 +58,16 @@ class Source(Protocol):
     def read(self, indices: Iterable[int]) -> list[Example]: ...
 
 
-def open_source(data: ConfigDict, split: str, num_classes: int) -> Source:
+def open_source(
+    data: ConfigDict, split: str, num_classes: int, *, fewer_classes: bool = False
+) -> Source:
     """Opens a split (slices allowed: "test[:100]") of what `config.data` names.
 
     Args:
       data: the config's section.
       split: in TFDS's notation.
       num_classes: of the model; 0 takes what the data has.
+      fewer_classes: whether the data may have fewer than the model.
 
     Raises:
       UserError: the data is not there, or not readable by index.
@@ -67,7 +83,9 @@ def open_source(data: ConfigDict, split: str, num_classes: int) -> Source:
             raise UsageError(f"data.source is {name!r}; it may be tfds or fake")
     if not len(source):
         raise UsageError(f"split {split!r} of {data.name} is empty")
-    if num_classes and len(source.class_names) != num_classes:
+    fits = len(source.class_names) == num_classes
+    fits |= fewer_classes and len(source.class_names) < num_classes
+    if num_classes and not fits:
         raise UsageError(
             f"{data.name} has {len(source.class_names)} classes and the model {num_classes}: "
             f"set model.num_classes={len(source.class_names)}"
@@ -81,7 +99,7 @@ class TfdsSource:
     def __init__(self, builder: Any, split: str):
         """Opens a split of a TFDS builder; see `from_config` and `from_folder`."""
         self._name = f"{builder.info.full_name} {split}"
-        labels = check_features(builder)
+        self._label_feature, labels = check_features(builder)
         # Serialised examples by index: TFDS's own decoding of them takes three times as long.
         self._records = _open(builder, split).data_source
         self.class_names = tuple(labels.names)
@@ -125,7 +143,8 @@ class TfdsSource:
             ).encode()
         )
         for example in self.read(spread(len(self))):
-            digest.update(example.encoded + str(example.label).encode())
+            labels = example.label if len(example.labels) == 1 else example.labels
+            digest.update(example.encoded + str(labels).encode())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -140,28 +159,32 @@ class TfdsSource:
         name = f"{self._name}: example {index}"
         if "file_name" in features:
             name += f" ({features['file_name'].bytes_list.value[0].decode(errors='replace')})"
-        label = features["label"].int64_list.value[0]
-        if label == -1:  # TFDS's mark
+        labels = tuple(features[self._label_feature].int64_list.value)
+        if labels == (-1,):  # TFDS's mark
             raise UnlabelledError(f"{name} has no label: nothing to train on or to test with")
-        if not 0 <= label < len(self.class_names):
-            raise UserError(f"{name} has the label {label}: not one of the classes")
-        return Example(features["image"].bytes_list.value[0], label, name)
+        for label in labels:
+            if not 0 <= label < len(self.class_names):
+                raise UserError(f"{name} has the label {label}: not one of the classes")
+        return Example(features["image"].bytes_list.value[0], labels, name)
 
 
-def check_features(builder: Any) -> tfds.features.ClassLabel:
-    """The feature of the labels.
+def check_features(builder: Any) -> tuple[str, tfds.features.ClassLabel]:
+    """The name of the feature with the labels, and what they are.
 
     Raises:
-      UsageError: the examples of a TFDS builder are not an image and a class each.
+      UsageError: the examples of a TFDS builder are not an image and its class or classes.
     """
-    features = builder.info.features
-    names = list(features)
-    if {"image", "label"} <= set(names):
-        image, label = features["image"], features["label"]
-        if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
-            return label
+    features = dict(builder.info.features)
+    if isinstance(features.get("image"), tfds.features.Image):
+        if isinstance(label := features.get("label"), tfds.features.ClassLabel):
+            return "label", label
+        several = features.get("real_label")  # imagenet2012_real
+        if isinstance(several, tfds.features.Sequence) and isinstance(
+            several.feature, tfds.features.ClassLabel
+        ):
+            return "real_label", several.feature
     raise UsageError(
-        f"{builder.info.full_name} needs an image and a class as its label; it has {names}"
+        f"{builder.info.full_name} needs an image and a class as its label; it has {list(features)}"
     )
 
 
@@ -240,4 +263,20 @@ class FakeSource:
         pixels = words[1:].view(np.uint8)[:count].reshape(self._size, self._size, 3)
         encoded = cv2.imencode(".bmp", pixels[..., ::-1])[1].tobytes()  # OpenCV takes BGR
         label = int(words[0] % np.uint64(len(self.class_names)))
-        return Example(encoded, label, f"fake {self._split}: example {index}")
+        return Example(encoded, (label,), f"fake {self._split}: example {index}")
+
+
+class FileSource:
+    """Image files without labels."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self._paths = paths
+        self.class_names: tuple[str, ...] = ()
+        self.fingerprint = f"files {[str(path) for path in paths]}"
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, indices: Iterable[int]) -> list[Example]:
+        chosen = [self._paths[index] for index in indices]
+        return [Example(path.read_bytes(), (), str(path)) for path in chosen]

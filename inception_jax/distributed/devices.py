@@ -3,11 +3,10 @@
 One axis, `data`: a batch is split over all devices of all processes, everything else is replicated.
 """
 
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from inception_jax.errors import UsageError
@@ -37,13 +36,15 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Makes global arrays of this process's part of a batch; returns before the copy is done."""
-    sharding = split_batch(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in batch.items()
-    }
+def to_devices(batch: Any, mesh: Mesh) -> Any:
+    """Makes global arrays of this process's part of a batch; returns before the copy is done.
+
+    Args:
+      batch: a tree of host arrays with the examples in their first dimension.
+      mesh: the devices.
+    """
+    make = functools.partial(jax.make_array_from_process_local_data, split_batch(mesh))
+    return jax.tree.map(make, batch)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

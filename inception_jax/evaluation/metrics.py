@@ -1,10 +1,16 @@
-"""Metrics as sums and counts, so that batches of any size add up to the same result."""
+"""What is measured: hits in a training step, and all that an evaluation counts, on the host."""
+
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 
-Sums = dict[str, jax.Array]
+from inception_jax.errors import UserError
+
+BINS = 15  # of confidence, for the calibration error (Guo et al. 2017, arXiv 1706.04599)
+CONFUSIONS = 20  # most frequent pairs that a result names
 
 
 def hits(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
@@ -18,21 +24,98 @@ def hits(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     return (jnp.sum(ahead, axis=1) < k) & jnp.all(jnp.isfinite(logits), axis=1)
 
 
-def batch_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array, bad: jax.Array) -> Sums:
-    """Sums over the examples where `mask` is True.
+@dataclasses.dataclass
+class Tally:
+    """Counts examples one by one, so that batches of any size give the same result.
 
-    Where `bad` is True there was no image: a wrong answer, with the loss of knowing nothing.
-
-    Returns:
-      `loss` float32 (nats), `top1`, `top5`, `examples` and `bad_images` int32.
+    An example may have several labels: the best-ranked one counts. One without labels is left out.
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    losses = jnp.where(bad, jnp.log(logits.shape[1]), losses)
-    counted = mask & ~bad
-    return {
-        "loss": jnp.sum(jnp.where(mask, losses, 0)),
-        "top1": jnp.sum(hits(logits, labels, 1) & counted),
-        "top5": jnp.sum(hits(logits, labels, 5) & counted),
-        "examples": jnp.sum(mask),
-        "bad_images": jnp.sum(mask & bad),
-    }
+
+    choices: int  # classes among which the network chooses
+    _rows: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+
+    def add(self, log_probabilities: np.ndarray, labels: np.ndarray, bad: np.ndarray) -> None:
+        """Counts a batch.
+
+        Args:
+          log_probabilities: float [batch, classes]; -inf for classes that cannot be chosen.
+          labels: bool [batch, classes].
+          bad: bool [batch], there was no image: a wrong answer, with the loss of knowing nothing.
+        """
+        known = labels.any(axis=1)
+        scores, labels, bad = log_probabilities[known], labels[known], bad[known]
+        rows = np.arange(len(scores))
+        label = np.argmax(np.where(labels, np.nan_to_num(scores, nan=-np.inf), -np.inf), axis=1)
+        label = np.where(labels[rows, label], label, labels.argmax(axis=1))  # all of them at -inf
+        best = scores[rows, label]
+        usable = np.isfinite(best) & ~bad
+        ahead = scores > best[:, None]
+        ahead |= (scores == best[:, None]) & (np.arange(scores.shape[1]) < label[:, None])
+        confidence = np.exp(scores.max(axis=1).astype(np.float64))
+        self._rows.append(
+            {
+                "label": label,
+                "prediction": np.where(usable, np.argmax(scores, axis=1), -1),
+                "rank": np.where(usable, ahead.sum(axis=1), scores.shape[1]),
+                "loss": np.where(bad, np.log(self.choices), -best.astype(np.float64)),
+                "confidence": np.where(usable, confidence, 0),
+                "bad": bad,
+            }
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """`top1`, `top5`, `calibration_error` (all 0..1), `loss` (nats), `examples`, `bad_images`.
+
+        `bad_images` are those that counted as wrong.
+
+        Raises:
+          UserError: there is no example with a label.
+        """
+        ranks, confidence = self._all("rank"), self._all("confidence")
+        if not (examples := len(ranks)):
+            raise UserError("none of the examples has a label: nothing to count")
+        return {
+            "top1": int(np.count_nonzero(ranks == 0)) / examples,
+            "top5": int(np.count_nonzero(ranks < 5)) / examples,
+            "loss": float(np.sum(self._all("loss")) / examples),
+            "calibration_error": calibration_error(confidence, ranks == 0),
+            "examples": examples,
+            "bad_images": int(np.count_nonzero(self._all("bad"))),
+        }
+
+    def of_each_class(self) -> list[dict[str, Any]]:
+        """`label`, `examples` and `top1` of each class that has examples."""
+        labels = self._all("label")
+        examples, right = np.bincount(labels), np.bincount(labels, self._all("rank") == 0)
+        return [
+            {"label": int(c), "examples": int(examples[c]), "top1": float(right[c] / examples[c])}
+            for c in np.flatnonzero(examples)
+        ]
+
+    def confusions(self) -> list[dict[str, int]]:
+        """The CONFUSIONS most frequent wrong answers: `label`, `prediction`, `examples`."""
+        labels, predictions = self._all("label"), self._all("prediction")
+        wrong = (self._all("rank") > 0) & (predictions >= 0)
+        pairs, counts = np.unique(
+            np.stack([labels[wrong], predictions[wrong]], axis=1), axis=0, return_counts=True
+        )
+        most = np.argsort(-counts, kind="stable")[:CONFUSIONS]
+        return [
+            {"label": int(pairs[i, 0]), "prediction": int(pairs[i, 1]), "examples": int(counts[i])}
+            for i in most
+        ]
+
+    def _all(self, name: str) -> np.ndarray:
+        return np.concatenate([rows[name] for rows in self._rows])
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error: |accuracy - mean confidence| over BINS equal bins, weighted.
+
+    Args:
+      confidence: float [examples], probability of the predicted class; bins are (0, 1/15], ...
+      right: bool [examples], whether it is the right one.
+    """
+    bins = np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(int)
+    gaps = np.bincount(bins, right, BINS) - np.bincount(bins, confidence, BINS)
+    return float(np.sum(np.abs(gaps)) / len(right))

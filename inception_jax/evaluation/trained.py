@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inception_jax import configuration, workdir
-from inception_jax.checkpoints import store
+from inception_jax.checkpoints import integrity, store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
@@ -30,10 +30,12 @@ class Trained:
     params: Any
     batch_stats: Any
     weights: str  # average | raw
+    description: dict[str, Any]  # what the checkpoint says of itself
+    digest: str  # SHA-256 of its seal, and so of all of it
 
 
 def load(
-    checkpoint: Path, mesh: Mesh, *, weights: str | None = None, overrides: Sequence[str] = ()
+    checkpoint: Path, mesh: Mesh, weights: str | None = None, *, overrides: Sequence[str] = ()
 ) -> Trained:
     """Loads the weights of a checkpoint directory, verified.
 
@@ -70,6 +72,8 @@ def load(
         params=values["params"],
         batch_stats=values["batch_stats"],
         weights=weights,
+        description=description,
+        digest=integrity.digest(checkpoint),
     )
 
 

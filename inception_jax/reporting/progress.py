@@ -17,6 +17,7 @@ Update = Callable[..., None]
 Thing = TypeVar("Thing")
 
 SECONDS_BETWEEN_LINES = 30
+SECONDS_BETWEEN_MOVES = 0.2  # of the bar
 
 
 @contextlib.contextmanager
@@ -57,14 +58,16 @@ def show(what: str, total: int, start: int = 0) -> Iterator[Update]:
 
 def track(things: Iterable[Thing], what: str, total: int) -> Iterator[Thing]:
     """Yields the things, showing how many are done; without a terminal, a line now and then."""
-    said = time.monotonic()
+    said = moved = time.monotonic()
     with show(what, total) as update:
         for done, thing in enumerate(things, 1):
             yield thing
-            if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-                said = time.monotonic()
+            now = time.monotonic()
+            if now - said > SECONDS_BETWEEN_LINES:
+                said = now
                 update(done, f"({done / max(total, 1):.0%})")
-            elif done % 64 == 0 or done == total:
+            elif now - moved > SECONDS_BETWEEN_MOVES or done == total:
+                moved = now
                 update(done)
 
 

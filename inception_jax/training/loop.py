@@ -106,7 +106,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         network, optimizer, learning_rate, config, mesh, average_start=plan.average_start
     )
     evaluate = make_evaluate(network, config, test, mesh)
-    description = describe_run(config, source)
+    description = describe_run(config, source) | {"total_steps": plan.total}
 
     averaging = config.training.average_decay > 0
     state = initial_state(network, optimizer, config.seed, averaging=averaging)

@@ -1,0 +1,55 @@
+"""Which networks a command is to show images to, and how: flags that evaluate and predict share."""
+
+import argparse
+from collections.abc import Sequence
+
+from jax.sharding import Mesh
+
+from inception_jax import cli
+from inception_jax.data.evaluation_crops import PROTOCOLS
+from inception_jax.errors import UsageError
+from inception_jax.evaluation import trained
+from inception_jax.evaluation.protocol import AVERAGES
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Which networks, with which weights, over which crops: for commands that show them images."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--workdir", type=cli.path, help="a run: its newest good checkpoint")
+    which.add_argument(
+        "--checkpoint",
+        type=cli.paths,
+        metavar="DIR[,DIR...]",
+        help="WORKDIR/checkpoints/STEP, or what convert wrote; several are an ensemble",
+    )
+    parser.add_argument("--weights", choices=trained.WEIGHTS, help="default: average if kept")
+    parser.add_argument(
+        "--crops",
+        type=int,
+        choices=PROTOCOLS,
+        default=1,
+        help="of each image: 1 (the centre), 10 or the paper's 144; default: 1",
+    )
+    parser.add_argument(
+        "--average",
+        choices=AVERAGES,
+        default=AVERAGES[0],
+        help="over crops: the mean of the probabilities (default) or their maximum",
+    )
+
+
+def load(flags: argparse.Namespace, mesh: Mesh, overrides: Sequence[str]) -> list[trained.Trained]:
+    """Loads what the flags of `add_flags` name.
+
+    Raises:
+      UserError, UsageError: as `trained.load`; networks of different classes.
+    """
+    checkpoints = flags.checkpoint or [trained.newest_in(flags.workdir)]
+    models = [trained.load(one, mesh, flags.weights, overrides=overrides) for one in checkpoints]
+    for model in models:
+        if model.class_names != models[0].class_names:
+            raise UsageError(
+                f"{model.checkpoint} has other classes than {models[0].checkpoint}: "
+                "their probabilities cannot be averaged"
+            )
+    return models
