@@ -3,10 +3,12 @@
 import argparse
 import json
 from collections.abc import Callable
+from types import ModuleType
 
 from inception_jax import cli, configuration
-from inception_jax.benchmarking import input
+from inception_jax.benchmarking import evaluate, input
 from inception_jax.benchmarking.peers.process import PEERS
+from inception_jax.data.evaluation_crops import PROTOCOLS
 from inception_jax.reporting import console
 
 log = cli.log
@@ -14,19 +16,31 @@ log = cli.log
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints what was measured as a table, or with --json as one JSON object."""
-    if flags.peer:
-        overrides = with_bilinear(overrides)
-    config = configuration.load(flags.config, overrides)
-    result = input.measure(
-        config, flags.data or [config.data.name], flags.split, flags.peer, flags.seconds,
-        flags.repeats,
-    )  # fmt: skip
+    module, measure, _ = BENCHMARKS[flags.benchmark]
+    result = measure(flags, overrides)
     if flags.json:
         print(json.dumps(result))
         return
-    console.stdout.print(input.table(result))
-    for line in input.summary(result):
+    console.stdout.print(module.table(result))
+    for line in module.summary(result):
         print(line)
+
+
+def measure_input(flags: argparse.Namespace, overrides: list[str]) -> dict:
+    """`benchmark input`."""
+    if flags.peer:
+        overrides = with_bilinear(overrides)
+    config = configuration.load(flags.config, overrides)
+    return input.measure(
+        config, flags.data or [config.data.name], flags.split, flags.peer, flags.seconds,
+        flags.repeats,
+    )  # fmt: skip
+
+
+def measure_evaluate(flags: argparse.Namespace, overrides: list[str]) -> dict:
+    """`benchmark evaluate`."""
+    config = configuration.load(flags.config, overrides)
+    return evaluate.measure(config, flags.crops, flags.seconds, flags.repeats)
 
 
 def with_bilinear(overrides: list[str]) -> list[str]:
@@ -44,13 +58,6 @@ def with_bilinear(overrides: list[str]) -> list[str]:
 def add_input_flags(parser: cli.Parser) -> None:
     """What is read, and how long each measurement takes."""
     parser.add_argument(
-        "--config",
-        default="configs/googlenet.py",
-        metavar="FILE",
-        help="config file, as configs/x.py[:name=value,...]; default: configs/googlenet.py",
-    )
-    parser.allow_overrides("the config")
-    parser.add_argument(
         "--data",
         nargs="+",
         metavar="NAME",
@@ -58,6 +65,25 @@ def add_input_flags(parser: cli.Parser) -> None:
     )
     parser.add_argument("--peer", choices=sorted(PEERS), help="compare with it, on the same images")
     parser.add_argument("--split", help="default: the config's data.train_split")
+
+
+def add_evaluate_flags(parser: cli.Parser) -> None:
+    """Over how many crops."""
+    counts = [count for count in PROTOCOLS if count > 1]
+    parser.add_argument(
+        "--crops", type=int, choices=counts, default=max(counts), help=f"default: {max(counts)}"
+    )
+
+
+def add_common_flags(parser: cli.Parser) -> None:
+    """Of every benchmark."""
+    parser.add_argument(
+        "--config",
+        default="configs/googlenet.py",
+        metavar="FILE",
+        help="config file, as configs/x.py[:name=value,...]; default: configs/googlenet.py",
+    )
+    parser.allow_overrides("the config")
     parser.add_argument(
         "--seconds", type=_positive(float), default=5.0, help="of a measurement; default: 5"
     )
@@ -78,10 +104,21 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     return parse
 
 
+# Name: the module with `table` and `summary`, what measures, what adds flags.
+BENCHMARKS: dict[str, tuple[ModuleType, Callable[..., dict], Callable[[cli.Parser], None]]] = {
+    "input": (input, measure_input, add_input_flags),
+    "evaluate": (evaluate, measure_evaluate, add_evaluate_flags),
+}
+
+
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
     parser.allow_overrides("the config")
     names = parser.add_subparsers(dest="benchmark", required=True, metavar="NAME")
-    summary = input.__doc__.splitlines()[0]
-    add_input_flags(names.add_parser("input", help=summary, description=input.__doc__))
+    for name, (module, _, add_flags) in BENCHMARKS.items():
+        assert module.__doc__ is not None
+        summary = module.__doc__.splitlines()[0]
+        one = names.add_parser(name, help=summary, description=module.__doc__)
+        add_flags(one)
+        add_common_flags(one)
     cli.run(main, parser)

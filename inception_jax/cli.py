@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage or config (42, preempted, is reserved
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,6 +88,9 @@ def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> int:
             if not (parser.epilog and argument.startswith(("--config.", "--noconfig."))):
                 parser.error(f"unknown argument {argument!r}")
         main(flags, overrides)
+    except BrokenPipeError:  # whoever reads the output wants no more, as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         log.error("interrupted")
         return 1

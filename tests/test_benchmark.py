@@ -181,3 +181,23 @@ def test_a_speed_does_not_count_what_was_read_ahead(monkeypatch):
             yield number
 
     assert throughput.measure(batches(), 32, 3, 10.0).images_per_second == 64
+
+
+def test_evaluate_over_many_crops(command, data_dir):
+    arguments = ["--config", "configs/digits.py", f"--config.data.data_dir={data_dir}",
+                 "--config.model.width=0.125", "--crops", "10"]  # fmt: skip
+    result = command("benchmark", "evaluate", "--json", *QUICK, *arguments)
+    found = json.loads(result.stdout)
+    assert (found["crops"], found["batch_size"], found["image_size"]) == (10, 4, 16)
+    speeds = ("images_per_second", "crops_per_second", "one_crop_images_per_second")
+    for name in (*speeds, "relative_cost"):
+        check_statistics(found[name], repeats=1)
+    one, many, relative = (
+        found[name]["median"] for name in (speeds[2], speeds[0], "relative_cost")
+    )
+    assert found["crops_per_second"]["median"] == pytest.approx(10 * many)
+    assert relative == pytest.approx(one / (10 * many))
+    assert (
+        "cost relative to 10 x 1 crop"
+        in command("benchmark", "evaluate", *QUICK, *arguments).stdout
+    )

@@ -15,12 +15,8 @@ which tf.data has its fast decoder: up to 1 % of others are left out for both.
 """
 
 import contextlib
-import importlib.metadata
 import logging
-import os
-import platform
 import resource
-import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,7 +28,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from inception_jax.benchmarking import throughput
+from inception_jax.benchmarking import machine, throughput
 from inception_jax.benchmarking.peers import process
 from inception_jax.benchmarking.throughput import Speed
 from inception_jax.data import from_data, order, pipeline
@@ -101,7 +97,7 @@ def measure(
                 measurement.repeat()
     about = [measurement.peer.about for measurement in measurements if measurement.peer]
     return {
-        "machine": _machine(),
+        "machine": machine.describe(LIBRARIES),
         "peer": {"name": peer, "version": about[0]["version"]} if about else None,
         "threads": data.threads,
         "batch_size": data.batch_size,
@@ -268,7 +264,7 @@ class Measurement:
         for name, speeds in self._speeds.items():
             for field in Speed._fields:
                 values = [getattr(speed, field) for speed in speeds]
-                result[f"{name}_{field}"] = _statistics(values)
+                result[f"{name}_{field}"] = throughput.spread(values)
         result["resident_mb"] = {"start": self._resident[0], "end": self._resident[-1]}
         if self.peer:
             result["peer_parallel_calls"] = self.peer.about["parallel_calls"]
@@ -279,16 +275,7 @@ class Measurement:
     def _ratio(self, other: "Measurement") -> Result:
         """Of our images per second to the peer's on `other`, repeat by repeat."""
         pairs = zip(self._speeds["pipeline"], other._speeds["tf_data"], strict=True)
-        return _statistics([ours[0] / theirs[0] for ours, theirs in pairs])
-
-
-def _statistics(values: Sequence[float]) -> Result:
-    return {
-        "median": statistics.median(values),
-        "min": min(values),
-        "max": max(values),
-        "repeats": list(values),
-    }
+        return throughput.spread([ours[0] / theirs[0] for ours, theirs in pairs])
 
 
 def resident_mb() -> float:
@@ -298,26 +285,6 @@ def resident_mb() -> float:
         return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest / 1e6 if sys.platform == "darwin" else largest / 1e3
-
-
-def _machine() -> Result:
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cpus": os.cpu_count(),
-        "devices": [device.device_kind for device in jax.devices()],
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.processor()
 
 
 def table(result: Result) -> Table:
@@ -339,29 +306,26 @@ def _rows(entry: Result, peer: Result | None, first: str) -> Iterator[tuple[str,
     measured = {name: name for name in OURS} | ({"tf_data": peer["name"]} if peer else {})
     for field, name in measured.items():
         cpu_ms = entry[f"{field}_cpu_ms_per_image"]["median"]
-        yield name, *_cells(entry[f"{field}_images_per_second"], 0), f"{cpu_ms:.2f}"
+        yield name, *throughput.cells(entry[f"{field}_images_per_second"], 0), f"{cpu_ms:.2f}"
     if peer:
-        yield f"ratio to {peer['name']}", *_cells(entry["ratio"], 2)
+        yield f"ratio to {peer['name']}", *throughput.cells(entry["ratio"], 2)
         if entry["name"] != first:
-            yield f"ratio to {peer['name']} on {first}", *_cells(entry["ratio_to_first"], 2)
-
-
-def _cells(value: Result, places: int) -> tuple[str, str]:
-    """Median, and minimum..maximum."""
-    median, least, most = (f"{value[part]:,.{places}f}" for part in ("median", "min", "max"))
-    return median, f"{least}..{most}"
+            yield (
+                f"ratio to {peer['name']} on {first}",
+                *throughput.cells(entry["ratio_to_first"], 2),
+            )
 
 
 def summary(result: Result) -> list[str]:
     """What limits each pipeline, and on what machine with what it was measured."""
-    machine, peer = result["machine"], result["peer"]
-    versions = machine["versions"] | ({"tensorflow": peer["version"]} if peer else {})
+    about, peer = result["machine"], result["peer"]
+    versions = about["versions"] | ({"tensorflow": peer["version"]} if peer else {})
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
     return [
         *(f"{entry['name']}: {bottleneck(entry)}" for entry in result["data"]),
-        f"{result['threads']} threads on {machine['cpus']} CPUs ({machine['processor']}), batches "
+        f"{result['threads']} threads on {about['cpus']} CPUs ({about['processor']}), batches "
         f"of {result['batch_size']}, interpolation {', '.join(result['interpolations'])}; "
-        f"Python {machine['python']}, {libraries}",
+        f"Python {about['python']}, {libraries}",
     ]
 
 

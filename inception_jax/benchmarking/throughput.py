@@ -1,7 +1,8 @@
 """How fast an endless stream of batches is; the same clocks for us and for others."""
 
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 # Share of the measuring time that passes uncounted before it.
@@ -34,3 +35,19 @@ def measure(batches: Iterator[Any], batch_size: int, warm_up_batches: int, secon
         consumed += 1
     images = consumed * batch_size
     return Speed(images / passed, 1e3 * (time.process_time() - cpu_start) / images)
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Of repeated measurements: `median`, `min`, `max`, and all of them as `repeats`."""
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "repeats": list(values),
+    }
+
+
+def cells(value: dict[str, Any], places: int) -> tuple[str, str]:
+    """What `spread` found as text: median, and minimum..maximum."""
+    median, least, most = (f"{value[part]:,.{places}f}" for part in ("median", "min", "max"))
+    return median, f"{least}..{most}"

@@ -20,6 +20,9 @@ from inception_jax.errors import UsageError, UserError
 # What `prepare` makes of its own, other than folders: name of the data set, and of its preparation.
 PREPARED_BY = {"digits": "digits", "fashion_mnist": "fashion_mnist", "imagenet2012": "ilsvrc2012"}
 
+# Test sets with the classes of imagenet2012 that TFDS prepares (from a network).
+TEST_SETS = ("imagenet_v2", "imagenet2012_real", "imagenet_a", "imagenet_r", "imagenet_sketch")
+
 
 class UnlabelledError(UserError):
     """A split that has no labels, as TFDS's test split of imagenet2012."""
@@ -195,7 +198,10 @@ def spread(examples: int) -> range:
 
 def _how_to_prepare(name: str) -> str:
     """The command line of `prepare` for a data set; see there for the flags that it wants."""
-    return PREPARED_BY.get(name.partition("/")[0], f"folder --images DIR --name {name}")
+    builder = name.partition("/")[0]
+    if builder in TEST_SETS:
+        return f"tfds --name {name}"
+    return PREPARED_BY.get(builder, f"folder --images DIR --name {name}")
 
 
 def _open(builder: Any, split: str) -> Any:

@@ -107,43 +107,39 @@ def to_ours(network: Network, table: Mapping[str, Theirs], tensors: Tensors, fil
     shapes = _shapes(network)
     expected = {theirs.name for theirs in table.values()}
     if not expected & tensors.keys():
-        found = f"it has {_list(tensors)}" if tensors else "it has no tensors"
-        raise UserError(f"{file} is another network: no tensor has a known name ({found})")
-    problems = []
-    classes = network.config.num_classes
-    found_classes = _classes(table, tensors)
-    if found_classes not in (None, classes):
-        problems.append(
-            f"it has {found_classes} classes and the config {classes} "
-            f"(set --config.model.num_classes={found_classes})"
-        )
-    arrays, misshapen, integers, infinite = {}, [], [], []
+        content = f"it has {_list(tensors)}" if tensors else "it has no tensors"
+        raise UserError(f"{file} is another network: no tensor has a known name ({content})")
+    arrays: dict[str, np.ndarray] = {}
+    problems: dict[str, list[str]] = {
+        "other shapes": [],
+        "missing": sorted(expected - tensors.keys()),
+        "not part of it": sorted(tensors.keys() - expected),
+        "no floating-point numbers": [],
+        "NaN or infinite": [],
+    }
+    classes = _other_number_of_classes(shapes, table, tensors)
     for path, theirs in table.items():
         if theirs.name not in tensors:
             continue
         tensor, needed = tensors[theirs.name], _their_shape(theirs, shapes[path])
-        other_classes = path.rpartition("/")[0].endswith("/classifier") and bool(problems)
         if tensor.shape != needed:
-            if not other_classes:
-                misshapen.append(f"{theirs.name} is {tensor.shape} and should be {needed}")
+            if not (classes and "/classifier/" in path):  # said once is enough
+                shape = f"{theirs.name} is {tensor.shape} and should be {needed}"
+                problems["other shapes"].append(shape)
         elif not jnp.issubdtype(tensor.dtype, jnp.floating):
-            integers.append(f"{theirs.name} is {tensor.dtype}")
+            problems["no floating-point numbers"].append(f"{theirs.name} is {tensor.dtype}")
         else:
             with np.errstate(over="ignore"):  # float64 beyond float32 is found as infinite
                 arrays[path] = np.ascontiguousarray(theirs.transform.to_ours(tensor), np.float32)
             if not np.isfinite(arrays[path]).all():
-                infinite.append(theirs.name)
-    for what, names in [
-        ("other shapes", misshapen),
-        ("missing", sorted(expected - tensors.keys())),
-        ("not part of it", sorted(tensors.keys() - expected)),
-        ("no floating-point numbers", integers),
-        ("NaN or infinite", infinite),
-    ]:
-        if names:
-            problems.append(f"{what}: {_list(names)}")
-    if problems:
-        raise UserError(f"{file} does not fit: {'; '.join(problems)}")
+                problems["NaN or infinite"].append(theirs.name)
+    found = [f"{what}: {_list(names)}" for what, names in problems.items() if names]
+    if classes:
+        wanted = network.config.num_classes
+        hint = f"(set --config.model.num_classes={classes})"
+        found.insert(0, f"it has {classes} classes and the config {wanted} {hint}")
+    if found:
+        raise UserError(f"{file} does not fit: {'; '.join(found)}")
     return {"batch_stats": {}} | unflatten_dict(arrays, sep="/")
 
 
@@ -165,10 +161,15 @@ def _their_shape(theirs: Theirs, ours: tuple[int, ...]) -> tuple[int, ...]:
     return theirs.transform.to_theirs(np.broadcast_to(np.float32(0), ours)).shape
 
 
-def _classes(table: Mapping[str, Theirs], tensors: Tensors) -> int | None:
-    """How many classes the main classifier of a file has."""
-    bias = tensors.get(table[f"params/{CLASSIFIER}/bias"].name)
-    return len(bias) if bias is not None and bias.ndim == 1 else None
+def _other_number_of_classes(
+    shapes: Mapping[str, tuple[int, ...]], table: Mapping[str, Theirs], tensors: Tensors
+) -> int | None:
+    """How many classes the file has, if it is not what the network needs."""
+    path = f"params/{CLASSIFIER}/bias"
+    bias = tensors.get(table[path].name)
+    if bias is None or bias.ndim != 1 or bias.shape == _their_shape(table[path], shapes[path]):
+        return None
+    return len(bias)
 
 
 def _list(names: Iterable[str]) -> str:

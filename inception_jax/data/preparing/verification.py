@@ -53,7 +53,7 @@ def _verify_split(folder: Path, split: str) -> SplitSummary:
     labels, short_sides, unreadable = [], [], []
     examples = (source.read([index])[0] for index in range(len(source)))
     for example in progress.track(examples, f"checking {split}", len(source)):
-        labels.append(example.label)
+        labels.extend(example.labels)
         try:
             image = EncodedImage(example.encoded, example.name)
             if len(source) <= DECODED_AT_MOST:
@@ -64,7 +64,7 @@ def _verify_split(folder: Path, split: str) -> SplitSummary:
             short_sides.append(min(image.height, image.width))
     per_class = np.bincount(labels, minlength=len(source.class_names))
     return SplitSummary(
-        split, len(labels), per_class, np.array(short_sides, int), tuple(unreadable)
+        split, len(source), per_class, np.array(short_sides, int), tuple(unreadable)
     )
 
 
