@@ -27,9 +27,11 @@ _BOOKKEEPING = ("name", "evaluation.every", "training.log_every")
 _OF_THE_NETWORK = ("model.", "data.image_size", "data.mean", "data.std", "evaluation.")
 
 _LOADING = """\
+import functools
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file
@@ -44,10 +46,8 @@ arrays = unflatten_dict(load_file("model.safetensors"), sep="/")
 
 images = np.zeros((1, {size}, {size}, 3), np.uint8)  # RGB, cut as preprocessor_config.json says
 pixels = normalize(images, config.data.mean, config.data.std)
-network = build(network_config(config))
-outputs, _ = network.apply(
-    arrays["params"], arrays.get("batch_stats", {{}}), pixels, train=False
-)
+apply = jax.jit(functools.partial(build(network_config(config)).apply, train=False))
+outputs, _ = apply(arrays["params"], arrays.get("batch_stats", {{}}), pixels)
 print(outputs.logits)"""
 
 
