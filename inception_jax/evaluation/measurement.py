@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ class Measurement:
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
     def run(self, models: Sequence[Trained], predictions: Path | None = None) -> Result:
-        """Measures. `images_per_second` is of all of it, compilation included.
+        """Measures. `images_per_second` is from the second batch on, if there is one.
 
         Args:
           models: of the configs that this was opened with.
@@ -83,12 +84,13 @@ class Measurement:
         names = ", ".join(str(model.checkpoint) for model in models)
         weights = [(model.params, model.batch_stats) for model in models]
         kept: list[Answers] = []
-        start = time.perf_counter()
+        times = [time.perf_counter()]
         with self._protocol.answers(weights, self._source, self._labels.classes) as answers:
             batches = self._protocol.batches(len(self._source))
             shown = progress.track(answers, f"evaluating {names} on {self.split}", batches)
-            tallies = tally(_keep(shown, kept if predictions else None), self._protocol)
-        seconds = time.perf_counter() - start
+            tallies = tally(_noted(shown, times, kept if predictions else None), self._protocol)
+        skipped = len(times) > 2  # the first batch, with start and compilation
+        images = len(self._source) - skipped * self._protocol.images
         if predictions:
             _save(kept, models[0].class_names, predictions)
         summary, asked = tallies[-1].summary(), self._asked
@@ -104,7 +106,7 @@ class Measurement:
             "overrides": list(asked.overrides),
             "data_fingerprint": self._source.fingerprint,
             "identity": self.identity(models),
-            "images_per_second": len(self._source) / seconds,
+            "images_per_second": images / (times[-1] - times[skipped]),
         }
         if asked.table:
             measured = [one.summary() for one in tallies]
@@ -130,19 +132,26 @@ def _combinations(networks: int, asked: Asked) -> list[Combination]:
     return [Combination(some, count) for some in chosen for count in counts]
 
 
-def _keep(answers: Iterator[Answers], kept: list[Answers] | None) -> Iterator[Answers]:
+def _noted(
+    answers: Iterator[Answers], times: list[float], kept: list[Answers] | None
+) -> Iterator[Answers]:
+    """Notes when each batch came, and keeps them if there is a list for that."""
     for batch in answers:
+        times.append(time.perf_counter())
         if kept is not None:
             kept.append(batch)
         yield batch
 
 
 def _save(kept: list[Answers], class_names: tuple[str, ...], path: Path) -> None:
-    """Writes `index` int64 [examples], `labels` bool [examples, classes], `log_probabilities`
+    """Writes what was answered to each example.
 
-    float32 [examples, classes] (averaged as asked for), `bad` bool [examples], `class_names`.
+    `index` int64 [examples], number in the split; `labels` bool [examples, classes];
+    `log_probabilities` float32 [examples, classes], averaged as asked for; `bad` bool [examples],
+    where there was no image; `class_names`.
     """
-    with path.open("wb") as file:  # savez would add .npz to another name
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:  # savez would add .npz to another name
         np.savez_compressed(
             file,
             index=np.concatenate([batch.index for batch in kept]).astype(np.int64),
@@ -151,6 +160,7 @@ def _save(kept: list[Answers], class_names: tuple[str, ...], path: Path) -> None
             bad=np.concatenate([batch.bad for batch in kept]),
             class_names=np.array(class_names),
         )
+    os.replace(partial, path)
 
 
 def _field(override: str) -> str:

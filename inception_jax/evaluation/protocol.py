@@ -166,9 +166,14 @@ class Protocol:
 
         self._answer = answer
 
+    @property
+    def images(self) -> int:
+        """In a batch."""
+        return self._share.images
+
     def batches(self, examples: int) -> int:
         """How many batches of answers there are to so many examples."""
-        return math.ceil(examples / self._share.images)
+        return math.ceil(examples / self.images)
 
     @contextlib.contextmanager
     def answers(
@@ -195,7 +200,7 @@ class Protocol:
             crops=self._crops.crops,
             classes=classes,
             num_classes=self.num_classes,
-            batch_size=self._share.images,
+            batch_size=self.images,
             threads=self._config.data.threads,
             bad_images=self._config.evaluation.bad_images,
         )

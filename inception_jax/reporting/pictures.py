@@ -38,14 +38,10 @@ def errors_by_cost(rows: Sequence[dict[str, Any]], caption: str, path: Path) -> 
         )
         for row, cost, error in zip(line, costs, errors, strict=True):
             axis.annotate(
-                f"{row['crops']} crops: {error:.2f} %",
-                (cost, error),
-                xytext=(4, 4),
-                textcoords="offset points",
-                fontsize=7,
+                row["crops"], (cost, error), xytext=(4, 4), textcoords="offset points", fontsize=7
             )
     axis.set_xscale("log")
-    axis.set_xlabel("cost of an image: passes through a network")
+    axis.set_xlabel("cost: passes through a network for an image (beside the points: crops)")
     axis.set_ylabel("top-5 error, %")
     axis.set_title(caption, fontsize=9, wrap=True, parse_math=False)
     axis.legend(fontsize=8)
