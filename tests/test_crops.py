@@ -1,4 +1,4 @@
-"""Crops by their geometry, on images whose pixels say where they come from."""
+"""Training crops by their geometry, on images whose pixels say where they come from."""
 
 from typing import Any
 
@@ -130,32 +130,3 @@ def test_caffes_crop_is_a_window_of_the_squeezed_image():
     ]
     np.testing.assert_array_equal(mirrored[0], mirrored[1][:, ::-1])
     assert [crops.caffe_side(size) for size in (224, 112, 32)] == [256, 128, 37]
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "top", "left"), [(256, 256, 16, 16), (200, 256, 0, 0), (256, 200, 0, 0)]
-)
-def test_center_crop_cuts_the_middle_exactly(height, width, top, left):
-    size = 224 if height == width else 200
-    image = coordinates(height, width)
-    shown = crops.center_crop(image, short_side=min(height, width), size=size)
-    top, left = (height - size) // 2, (width - size) // 2
-    np.testing.assert_array_equal(shown, image[top : top + size, left : left + size])
-
-
-@pytest.mark.parametrize(("height", "width"), [(500, 375), (100, 900), (1, 1), (8, 8), (40_000, 1)])
-def test_center_crop_of_any_shape(height, width):
-    image = np.full((height, width, 3), 77, np.uint8)
-    shown = crops.center_crop(image, short_side=256, size=224)
-    assert shown.shape == (224, 224, 3)
-    assert np.all(shown == 77)
-
-
-def test_center_crop_keeps_the_aspect_ratio():
-    columns = np.linspace(0, 255, 500).astype(np.uint8)
-    image = np.broadcast_to(columns[None, :, None], (300, 500, 3)).copy()
-    shown = crops.center_crop(
-        image, short_side=150, size=100
-    )  # halves, then columns 75..175 of 250
-    expected = np.interp((np.arange(75, 175) + 0.5) * 2 - 0.5, np.arange(500), columns)
-    np.testing.assert_allclose(shown[50, :, 0], expected, atol=1.5)
