@@ -2,6 +2,9 @@
 
 The crops of a smaller protocol are among those of a larger one. A long image is cut to pieces four
 times as long as wide before it is resized, which bounds the memory.
+
+Crops are cut here and mirrored on the devices: of 7.6 ms for the 144 crops of a 500x375 image,
+resizing takes all but 0.2 (one CPU core), so that devices could save little.
 """
 
 import dataclasses
