@@ -15,7 +15,6 @@ from inception_jax.data import pipeline
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError
-from inception_jax.evaluation.metrics import batch_sums, hits
 from inception_jax.models.googlenet import Outputs
 from inception_jax.models.network import build, network_config
 from inception_jax.training import durations
@@ -179,35 +178,6 @@ def test_wrong_learning_rate_factors_are_named(factors):
     config.learning_rate_factors = factors
     with pytest.raises(UsageError, match=r"optimizer\.learning_rate_factors has"):
         make_optimizer(config, lambda step: 0.01)
-
-
-def test_hits_equal_a_sort():
-    rng = np.random.default_rng(0)
-    logits = rng.integers(0, 4, (200, 10)).astype(np.float32)  # many ties
-    labels = rng.integers(0, 10, 200)
-    ranked = np.argsort(-logits, axis=1, kind="stable")
-    for k in (1, 5, 10, 20):
-        expected = (ranked[:, :k] == labels[:, None]).any(1)
-        np.testing.assert_array_equal(hits(jnp.asarray(logits), jnp.asarray(labels), k), expected)
-    assert not hits(jnp.full((1, 10), jnp.nan), jnp.zeros(1, jnp.int32), 1).any()
-
-
-def test_masked_examples_do_not_count_even_when_not_finite():
-    logits = jnp.asarray([[2.0, 1.0], [jnp.nan, jnp.nan], [0.0, 1.0]])
-    mask = jnp.asarray([True, False, True])
-    sums = batch_sums(logits, jnp.zeros(3, jnp.int32), mask, jnp.zeros(3, bool))
-    assert (int(sums["examples"]), int(sums["top1"]), int(sums["top5"])) == (2, 1, 2)
-    assert float(sums["loss"]) == pytest.approx(np.log(1 + np.exp(-1)) + np.log(1 + np.exp(1)))
-
-
-def test_bad_images_are_wrong_answers_with_the_loss_of_chance():
-    logits = jnp.asarray([[2.0, 1.0, 0.0], [9.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
-    mask, bad = jnp.asarray([True, True, False]), jnp.asarray([False, True, True])
-    sums = batch_sums(logits, jnp.zeros(3, jnp.int32), mask, bad)
-    counts = {name: int(sums[name]) for name in ("examples", "top1", "top5", "bad_images")}
-    assert counts == {"examples": 2, "top1": 1, "top5": 1, "bad_images": 1}
-    first = np.log(np.exp([2.0, 1.0, 0.0]).sum()) - 2
-    assert float(sums["loss"]) == pytest.approx(first + np.log(3))
 
 
 @functools.cache

@@ -12,6 +12,8 @@ from inception_jax.errors import UserError
 BINS = 15  # of confidence, for the calibration error (Guo et al. 2017, arXiv 1706.04599)
 CONFUSIONS = 20  # most frequent pairs that a result names
 
+_NO_RANK = np.iinfo(np.int64).max  # of the label, where there is no answer: never among the first k
+
 
 def hits(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     """Whether the label is among the k largest logits, bool [batch].
@@ -56,7 +58,7 @@ class Tally:
             {
                 "label": label,
                 "prediction": np.where(usable, np.argmax(scores, axis=1), -1),
-                "rank": np.where(usable, ahead.sum(axis=1), scores.shape[1]),
+                "rank": np.where(usable, ahead.sum(axis=1), _NO_RANK),
                 "loss": np.where(bad, np.log(self.choices), -best.astype(np.float64)),
                 "confidence": np.where(usable, confidence, 0),
                 "bad": bad,
