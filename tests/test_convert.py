@@ -29,7 +29,7 @@ from inception_jax.checkpoints import integrity, store
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
 from inception_jax.evaluation import trained
-from inception_jax.interop import caffe_onnx, tables, tf_slim, torchvision
+from inception_jax.interop import caffe_onnx, files, tables, tf_slim, torchvision
 from inception_jax.interop.published import CONFIGS
 from inception_jax.models.googlenet import GoogLeNetConfig
 from inception_jax.models.network import build, network_config
@@ -108,7 +108,7 @@ def test_onnx_logits_are_onnx_runtimes(size, auxiliary, tmp_path):
     model = converted.load(converted.run("onnx", file, tmp_path / "caffe", override))
     pictures = converted.images(size)
 
-    bgr = pictures[..., ::-1].astype(np.float32) - np.float32([104, 117, 123])
+    bgr = pictures[..., ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [f"loss{head}/classifier" for head in ((3, 1, 2) if auxiliary else (3,))]
     expected = session.run(names, {"data_0": np.ascontiguousarray(bgr.transpose(0, 3, 1, 2))})
@@ -128,7 +128,7 @@ def slim(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("slim")
     weights = inception_v1_tensorflow.random_weights(np.random.default_rng(0), 1001)
-    np.savez(folder / "slim.npz", **weights)  # type: ignore[arg-type]
+    np.savez(folder / "slim.npz", **weights)
     pictures = converted.images(224).astype(np.float32)
     np.save(folder / "images.npy", 2 * (pictures / 255) - 1)
     names = ("slim.npz", "images.npy", "logits.npy", "slim.ckpt-7", "v1.ckpt")
@@ -400,6 +400,21 @@ def test_truncated_files_are_called_damaged(slim, tmp_path):
     model = googlenet_onnx.build(np.random.default_rng(0), 224, 5, auxiliary=False)
     (tmp_path / "half.onnx").write_bytes(model[:1_000_000])
     assert "is damaged" in refused("onnx", tmp_path / "half.onnx", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "content", "extra"),
+    [
+        ("torchvision", "torch", zipped("archive/data.pkl", b""), "inception_jax[torch]"),
+        ("torchvision", "safetensors.numpy", SAFETENSORS, "inception_jax[interop]"),
+        ("onnx", "onnx", ONNX, "inception_jax[interop]"),
+        ("tf_slim", "tensorflow", files.TABLE_END, "inception_jax[prepare]"),
+    ],
+)
+def test_a_missing_library_is_named(name, library, content, extra, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)  # importing it fails
+    (tmp_path / "weights").write_bytes(content)
+    assert extra in refused(name, tmp_path / "weights", tmp_path)
 
 
 def test_onnx_with_weights_in_other_files_is_refused(tmp_path):

@@ -12,6 +12,8 @@ ONNX = "an ONNX file"
 TENSORFLOW = "a TensorFlow checkpoint"
 NPZ = "an .npz file"
 
+TABLE_END = bytes.fromhex("57fb808b247547db")  # of the tables that TensorFlow keeps checkpoints in
+
 # Kinds that no format reads, by their first bytes, and what to do about them.
 _OTHERS = {
     b"version https://git-lfs": "a pointer of Git LFS and not the file: git lfs pull fetches it",
@@ -20,7 +22,6 @@ _OTHERS = {
     b"\x93NUMPY": "a single array (.npy); weights are many arrays with names: .npz",
     b"<": "a web page or XML",
 }
-_TABLE = bytes.fromhex("57fb808b247547db")  # ends the tables that TensorFlow keeps checkpoints in
 _SHARDS = ".data-?????-of-?????"
 
 
@@ -42,11 +43,11 @@ def kind(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(64)
         size = file.seek(0, 2)
-        file.seek(max(0, size - len(_TABLE)))
+        file.seek(max(0, size - len(TABLE_END)))
         end = file.read()
     if not size:
         raise UserError(f"{path} is empty")
-    if end == _TABLE or path in parts(checkpoint_prefix(path)):
+    if end == TABLE_END or path in parts(checkpoint_prefix(path)):
         return TENSORFLOW
     if start.startswith(b"PK"):
         return _kind_of_zip(path)

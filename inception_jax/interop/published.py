@@ -6,6 +6,7 @@ remember of the rest; and `layers(config, tensors)`, what it calls our layers.
 """
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +61,7 @@ def load(name: str, path: Path, overrides: Sequence[str] = ()) -> Published:
     except UserError:
         raise
     except Exception as error:  # the libraries have no class of errors for damaged files
-        message = " ".join(str(error).split())
+        message = textwrap.shorten(str(error), 200, placeholder="...") or type(error).__name__
         raise UserError(f"{path} looks like {kind} and is damaged: {message}") from error
     tensors, notes = chosen.separate(tensors)
     auxiliary = _has_auxiliary_heads(chosen, tensors)
