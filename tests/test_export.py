@@ -184,7 +184,6 @@ def test_onnx_of_a_bfloat16_network_computes_in_float32(tmp_path):
     assert relative_error(logits, logits_of(make_model(**options), images)) < 1e-5
 
 
-@pytest.mark.slow
 def test_onnx_of_the_papers_network_at_full_size(tmp_path):
     model = make_model(image_size=224, width=1.0, num_classes=1000)
     onnx_graph.write(model, tmp_path / "network.onnx")
@@ -270,9 +269,10 @@ def test_safetensors_by_the_command(command, digits_run, digits, tmp_path):
     assert str(digits_run) not in text + (folder / "config.json").read_text()
     program = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert program
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     printed = subprocess.run(
         [sys.executable, "-c", program[1]], cwd=folder, check=True, capture_output=True, text=True,
-        env=command.environment() | {"PYTHONPATH": str(ROOT)},
+        env=command.environment() | {"PYTHONPATH": path},
     ).stdout  # fmt: skip
     found = np.array(re.sub(r"[\[\]]", "", printed).split(), np.float32)
     assert relative_error(found, digits.logits[0]) < 1e-4  # of a black image
