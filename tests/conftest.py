@@ -10,6 +10,11 @@ from pathlib import Path
 import jax
 import pytest
 
+from inception_jax import configuration
+from inception_jax.checkpoints import store
+from inception_jax.checkpoints.describe import describe
+from inception_jax.models.network import build, network_config
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "oracles"))
 
@@ -87,6 +92,25 @@ def digits_run(command: Command, data_dir: Path, tmp_path_factory: pytest.TempPa
         "--config.training.average_start=2 epochs", "--config.model.width=0.125",
     )  # fmt: skip
     return workdir
+
+
+@pytest.fixture(scope="session")
+def second_network(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of no run, for the same classes: untrained, narrower, and shown other crops."""
+    config = configuration.load(
+        "configs/digits.py",
+        ["--config.model.width=0.0625", "--config.data.image_size=14",
+         "--config.data.mean=(100.0, 110.0, 120.0)", "--config.data.std=(50.0, 60.0, 70.0)",
+         "--config.training.average_decay=0.0"],
+    )  # fmt: skip
+    (newest,) = (digits_run / "checkpoints").iterdir()
+    config.data.data_dir = store.read_description(newest)["config"]["data"]["data_dir"]
+    params, batch_stats = build(network_config(config)).initial(seed=1)
+    params["loss3"]["classifier"]["kernel"] *= 1000  # opinions, though of nothing
+    directory = tmp_path_factory.mktemp("second") / "network"
+    description = describe(config, [str(digit) for digit in range(10)], None)
+    store.write(directory, {"params": params, "batch_stats": batch_stats}, description)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import logging
 import shutil
 import threading
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.datasets import load_digits
 from inception_jax import configuration
 from inception_jax.data import order, pipeline
 from inception_jax.data.decode import decode
+from inception_jax.data.evaluation_crops import PROTOCOLS, Geometry
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
@@ -236,15 +238,61 @@ def test_a_stretch_of_bad_images_is_an_error(digits):
         pipeline.read_training_batch(source, digits, 0, 0, slice(0, 8))
 
 
+def evaluation_input(config, **changes) -> pipeline.EvaluationInput:
+    """One crop of each image, all classes, of a config."""
+    classes = config.model.num_classes
+    fields = {
+        "geometries": (Geometry.from_config(config),), "crops": PROTOCOLS[1].crops,
+        "classes": np.arange(classes), "num_classes": classes,
+        "batch_size": config.data.batch_size, "threads": 2, "bad_images": "error",
+    }  # fmt: skip
+    return pipeline.EvaluationInput(**(fields | changes))
+
+
 def test_an_evaluation_stops_at_a_bad_image_or_counts_it_as_wrong(digits):
-    source = Broken(open_source(digits, "test", 10), [5])
-    evaluation = configuration.load("configs/digits.py").evaluation
+    good, config = open_source(digits, "test", 10), configuration.load("configs/digits.py")
+    source = Broken(good, [5])
     with pytest.raises(UserError, match=r"example 5 \(digit_\d+.png\) is not a readable image"):
-        pipeline.read_evaluation_batch(source, digits, evaluation, 0, slice(0, 64))
-    evaluation.bad_images = "wrong"
-    batch = pipeline.read_evaluation_batch(source, digits, evaluation, 0, slice(0, 64))
+        pipeline.read_evaluation_batch(source, evaluation_input(config), 0, slice(0, 64))
+    wanted = evaluation_input(config, bad_images="wrong")
+    memory = pipeline.evaluation_memory(wanted, 64)
+    memory[0].take()[:] = 255  # what lies in memory must not be taken for an image
+    batch = pipeline.read_evaluation_batch(source, wanted, 0, slice(0, 64), memory)
     assert np.flatnonzero(batch["bad"]).tolist() == [5]
     assert np.all(batch["mask"])
+    assert not batch["image"][0][5].any()
+    expected = [example.label for example in good.read(range(64))]
+    np.testing.assert_array_equal(batch["labels"], np.eye(10)[expected])
+
+
+def test_an_evaluation_batch_has_all_crops_for_each_network_and_its_classes(digits):
+    """Of two networks that are shown images of other sizes; the last batch is filled up."""
+    source, config = open_source(digits, "test[:5]", 10), configuration.load("configs/digits.py")
+    geometries = (Geometry(14, 16, "short_side", "area"), Geometry(12, 12, "squeeze", "bilinear"))
+    wanted = evaluation_input(
+        config, geometries=geometries, crops=PROTOCOLS[10].crops, batch_size=4, num_classes=12,
+        classes=np.arange(10)[::-1] + 2,
+    )  # fmt: skip
+    memory = pipeline.evaluation_memory(wanted, 2)
+    for one in memory:
+        one.take()[:] = 255
+    halves = [
+        pipeline.read_evaluation_batch(source, wanted, 1, part, memory)
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    for batch in halves:
+        assert [one.shape for one in batch["image"]] == [(2, 5, 14, 14, 3), (2, 5, 12, 12, 3)]
+        assert batch["labels"].shape == (2, 12)
+    masks = [batch["mask"].tolist() for batch in halves]
+    assert masks == [[True, False], [False, False]]
+    (example,) = source.read([4])
+    assert np.flatnonzero(halves[0]["labels"][0]).tolist() == [11 - example.label]
+    assert not halves[0]["labels"][1].any()
+    enlarged = cv2.resize(decode(example.encoded, ""), (16, 16), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(halves[0]["image"][0][0, 0], enlarged[:14, :14])
+    np.testing.assert_array_equal(halves[0]["image"][0][0, 4], enlarged[1:15, 1:15])
+    for images in (*(one[1] for one in halves[0]["image"]), *halves[1]["image"]):
+        assert not images.any()
 
 
 def test_training_batches_are_pure_and_split_over_processes(digits):
@@ -287,12 +335,21 @@ def test_the_number_of_threads_changes_nothing(fake):
 
 @pytest.mark.parametrize(("examples", "batch_size"), [(13, 8), (64, 8), (64, 100), (5, 5)])
 def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
-    fake.batch_size = batch_size
     source = open_source(fake, f"test[:{examples}]", 10)
-    evaluation = configuration.load("configs/smoke.py").evaluation
-    with pipeline.evaluation_batches(source, fake, evaluation, devices.make_mesh()) as batches:
+    wanted = evaluation_input(configuration.load("configs/smoke.py"), batch_size=batch_size)
+    with pipeline.evaluation_batches(source, wanted, devices.make_mesh()) as batches:
         seen = [np.asarray(b["index"])[np.asarray(b["mask"])].tolist() for b in batches]
     assert list(itertools.chain(*seen)) == list(range(examples))
+
+
+@pytest.mark.parametrize("labels", [(), (3, 7)])
+def test_training_on_images_with_several_labels_or_none_is_refused(fake, labels, monkeypatch):
+    source = open_source(fake, "train", 10)
+    found = [dataclasses.replace(example, labels=labels) for example in source.read(range(4))]
+    monkeypatch.setattr(source, "read", lambda indices: found)
+    message = rf"fake train: example \d+ has {len(labels)} labels: such data is for evaluation"
+    with pytest.raises(UserError, match=message):
+        pipeline.read_training_batch(source, fake, 0, 0, slice(0, 4))
 
 
 @pytest.mark.parametrize(
@@ -313,4 +370,15 @@ def test_wrong_fields_are_named(field, value):
     pipeline.check_data(config)
     config.data[field] = value
     with pytest.raises(UsageError, match=f"data.{field}"):
+        pipeline.check_data(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("resize", "crop"), ("interpolation", "cubic"), ("bad_images", "skip"), ("short_side", 15)],
+)
+def test_wrong_fields_of_the_evaluation_are_named(field, value):
+    config = configuration.load("configs/smoke.py")
+    config.evaluation[field] = value
+    with pytest.raises(UsageError, match=rf"evaluation\.{field} (is '?)?{value}"):
         pipeline.check_data(config)

@@ -12,6 +12,7 @@ import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from written_out import OF_144, averaged, cut
 
 from inception_jax import configuration
 from inception_jax.data.evaluation_crops import PROTOCOLS
@@ -48,21 +49,6 @@ def test_shares_of_usual_batches():
     assert Share.of(5, 1, 4) == Share(8, 1)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(np.asarray(logits, np.float64) - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def averaged(logits: list[np.ndarray], average: str) -> np.ndarray:
-    """Probabilities over [images, crops, classes] of each network, as the paper's section 7."""
-    over_crops = [
-        softmax(one).max(axis=1) if average == "max" else softmax(one).mean(axis=1)
-        for one in logits
-    ]
-    mean = np.mean(over_crops, axis=0)
-    return mean / mean.sum(axis=-1, keepdims=True)
-
-
 @pytest.mark.parametrize("average", ["probabilities", "max"])
 def test_combinations_equal_numpy(average):
     """Of three networks, one of them sure of itself, and one class that cannot be chosen."""
@@ -77,11 +63,8 @@ def test_combinations_equal_numpy(average):
     ]
     found = combine([jnp.asarray(one) for one in logits], combinations, crops=144, average=average)
     assert found.shape == (9, 5, 7)
-    # The crop of 1 and those of 10 are of the first scale and of the second square.
-    ten = [6, 7, 8, 9, 10]
-    chosen = {1: [10], 10: [*ten, *(72 + number for number in ten)], 144: list(range(144))}
     for (networks, crops), one in zip(combinations, found, strict=True):
-        expected = averaged([logits[n][:, chosen[crops]] for n in networks], average)
+        expected = averaged([logits[n][:, OF_144[crops]] for n in networks], average)
         np.testing.assert_allclose(np.exp(np.float64(one)), expected, rtol=2e-5, atol=1e-12)
         assert np.all(np.asarray(one)[:, 2] == -np.inf)
 
@@ -146,43 +129,6 @@ def config_of(size: int, mean: float, std: float, resize: str, **data: Any):
     return config
 
 
-def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return (
-        image
-        if image.shape[:2] == (height, width)
-        else cv2.resize(image, (width, height), interpolation=method)
-    )
-
-
-def cut(image: np.ndarray, size: int, resize: str) -> np.ndarray:
-    """The 144 crops of an image for a short side of 16, written out."""
-    crops = []
-    height, width = image.shape[:2]
-    for side in (16, 18, 20, 22):
-        if height > 4 * width:  # a long image, in three pieces
-            length = 4 * width
-            starts = [0, round((height - length) / 2), height - length]
-            pieces = [image[start : start + length] for start in starts]
-        else:
-            pieces = [image] * 3
-        for number, piece in enumerate(pieces):
-            tall, wide = piece.shape[:2]
-            if resize == "squeeze":
-                square = resized(image, side, side)
-            else:
-                short = min(tall, wide)
-                whole = resized(piece, tall * side // short, wide * side // short)
-                top, left = (round(number / 2 * (s - side)) for s in whole.shape[:2])
-                square = whole[top : top + side, left : left + side]
-            low, middle = side - size, round((side - size) / 2)
-            for top, left in [(0, 0), (0, low), (low, 0), (low, low), (middle, middle)]:
-                crops.append(square[top : top + size, left : left + size])
-            crops.append(resized(square, size, size))
-    return np.stack([*crops, *(np.fliplr(crop) for crop in crops)])
-
-
 # Image size, mean, standard deviation, resize: two networks that are shown different things.
 SHOWN = [(14, 127.5, 127.5, "short_side"), (8, 100.0, 50.0, "squeeze")]
 
@@ -201,7 +147,7 @@ def expected(images, matrices) -> np.ndarray:
             [
                 [((crop - mean) / std).reshape(-1) @ np.float64(matrix) for crop in crops]
                 for matrix, (size, mean, std, resize) in zip(matrices, SHOWN, strict=True)
-                for crops in [cut(image, size, resize).astype(np.float64)]
+                for crops in [cut(image, size, 16, resize).astype(np.float64)]
             ]
             for image in images
         ]
@@ -233,10 +179,8 @@ def test_every_crop_is_answered_as_if_it_were_alone(images, matrices, expected, 
     assert logits.shape == (len(images), 2, 144, CLASSES)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
     probabilities = np.exp(np.concatenate([one.log_probabilities for one in found], axis=1))
-    ten = [6, 7, 8, 9, 10, 78, 79, 80, 81, 82]
-    np.testing.assert_allclose(
-        probabilities[0], averaged([expected[:, 1, ten]], "probabilities"), rtol=1e-4
-    )
+    ten = averaged([expected[:, 1, OF_144[10]]], "probabilities")
+    np.testing.assert_allclose(probabilities[0], ten, rtol=1e-4)
     both = averaged([expected[:, 0], expected[:, 1]], "probabilities")
     np.testing.assert_allclose(probabilities[1], both, rtol=1e-4)
 
@@ -248,7 +192,7 @@ def test_a_network_chooses_among_the_allowed_classes_alone(images, matrices, exp
     source = source_of(images, labels=(0, 2))
     with protocol.answers(weights, source, np.array([2, 2, 0, 0])) as answers:
         (tallied,) = tally(answers, protocol)
-    chosen = expected[:, :, [10]][..., [2, 0]]  # the labels 0 and 1 of the source, 2 and 3
+    chosen = expected[:, :, OF_144[1]][..., [2, 0]]  # the labels 0 and 1 of the source, 2 and 3
     right = averaged([chosen[:, 0], chosen[:, 1]], "probabilities")
     truth = np.array([n % CLASSES // 2 for n in range(len(images))])
     hits = right.argmax(axis=1) == truth
