@@ -1,6 +1,7 @@
 """The export command: each format, run by its own runtime, gives what the network gives."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -99,6 +100,14 @@ def logits_of(model: Trained, images: np.ndarray) -> np.ndarray:
     return np.asarray(compute(model.params, model.batch_stats, images))
 
 
+@functools.cache
+def five_images(name: str) -> tuple[Trained, np.ndarray, np.ndarray]:
+    """One of NETWORKS, images and their logits."""
+    model = make_model(**NETWORKS[name])
+    images = make_images(model, 5)
+    return model, images, logits_of(model, images)
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -139,10 +148,8 @@ def run_onnx(file: bytes, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_onnx_gives_the_networks_logits_at_any_batch_size(name, tmp_path):
-    model = make_model(**NETWORKS[name])
+    model, images, expected = five_images(name)
     onnx_graph.write(model, tmp_path / "network.onnx")
-    images = make_images(model, 5)
-    expected = logits_of(model, images)
     for count in (5, 1):
         file = (tmp_path / "network.onnx").read_bytes()
         logits, probabilities = run_onnx(file, images[:count])
@@ -176,12 +183,11 @@ def test_onnx_keeps_our_names_and_says_what_a_deployer_needs(tmp_path):
 
 
 def test_onnx_of_a_bfloat16_network_computes_in_float32(tmp_path):
-    options = NETWORKS["paper"]
-    model = make_model(**options, dtype="bfloat16")
+    model = make_model(**NETWORKS["paper"], dtype="bfloat16")
     onnx_graph.write(model, tmp_path / "network.onnx")
-    images = make_images(model, 5)
+    _, images, expected = five_images("paper")
     logits, _ = run_onnx((tmp_path / "network.onnx").read_bytes(), images)
-    assert relative_error(logits, logits_of(make_model(**options), images)) < 1e-5
+    assert relative_error(logits, expected) < 1e-5
 
 
 def test_onnx_of_the_papers_network_at_full_size(tmp_path):
@@ -363,15 +369,21 @@ def test_image_files_to_input_as_hugging_face_says_it():
     assert found["resample"] == 2
 
 
-def test_weights_are_chosen(command, digits_run, tmp_path):
-    output = tmp_path / "raw"
-    command(
-        "export", "--checkpoint", trained.newest_in(digits_run), "--to", "safetensors",
+def test_weights_are_chosen(command, digits_run, digits, tmp_path):
+    output = tmp_path / "raw.onnx"
+    result = command(
+        "export", "--checkpoint", trained.newest_in(digits_run), "--to", "onnx",
         "--weights", "raw", "--output", output,
     )  # fmt: skip
-    found = integrity.describe_arrays(load_file(output / "model.safetensors"))
-    assert found == arrays_of(load(digits_run, "raw"))
-    assert found != arrays_of(load(digits_run, "average"))
+    assert result.stderr.startswith("raw weights of ")
+    weights = onnx.load(output).graph.initializer
+    (bias,) = (weight for weight in weights if weight.name == "loss3/classifier/bias")
+    raw, average = (
+        model.params["loss3"]["classifier"]["bias"]
+        for model in (load(digits_run, "raw"), digits.model)
+    )
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(bias), raw)
+    assert np.any(raw != average)
 
 
 def test_errors_are_one_line_and_leave_nothing(command: Command, digits_run, tmp_path):
