@@ -1,7 +1,8 @@
 """Make a checkpoint of published GoogLeNet weights: torchvision's, Caffe's (ONNX) or TF-slim's.
 
 The checkpoint has config and preprocessing inside: evaluate and predict take it as it is, and
---config.model.init_from starts a training from it. Classes are ILSVRC2012's where there are 1000.
+--config.model.init_from starts a training from it. Classes are ILSVRC2012's where there are 1000; a
+net of other ones takes --config.model.num_classes=N, and --class_names.
 """
 
 import argparse

@@ -341,6 +341,13 @@ def zipped(name: str, content: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def flipped(content: bytes, position: int) -> bytes:
+    """With one bit changed."""
+    changed = bytearray(content)
+    changed[position] ^= 1
+    return bytes(changed)
+
+
 SAFETENSORS = safetensors.numpy.save({"x": np.zeros(3, np.float32)})
 ONNX = onnx.helper.make_model(
     onnx.helper.make_graph([], "empty", [], []), ir_version=7
@@ -355,7 +362,9 @@ BAD_FILES = {
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
     "npy": (b"\x93NUMPY" + bytes(99), "single array"),
     "other zip": (zipped("a.txt", b"x"), "zip archive, but neither"),
-    "half a zip": (npz({"x": np.zeros(99)})[:300], "truncated or damaged"),
+    "half a zip": (npz({"x": np.zeros(99)})[:300], "truncated or damaged zip"),
+    "flipped bit": (flipped(zipped("a/data.pkl", bytes(99)), 80), "has another checksum"),
+    "TorchScript": (zipped("a/constants.pkl", b""), "TorchScript program"),
     "npz": (npz({"x": np.zeros(3)}), "is an .npz file, not of torchvision: use --from tf_slim"),
     "onnx": (ONNX, "is an ONNX file, not of torchvision: use --from onnx"),
     "half a safetensors": (SAFETENSORS[:-4], "looks like a safetensors file and is damaged"),

@@ -209,7 +209,10 @@ def test_bad_files_are_called_what_they_are(tmp_path):
     whole, old = tmp_path / "whole.pth", tmp_path / "old.pth"
     torch.save(module.state_dict(), whole)
     torch.save(module.state_dict(), old, _use_new_zipfile_serialization=False)
+    flipped = bytearray(whole.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
     contents = {
+        "flipped.pth": (bytes(flipped), "has another checksum"),
         "half.pth": (whole.read_bytes()[:1_000_000], "truncated or damaged"),
         "half_old.pth": (old.read_bytes()[:1_000_000], "is damaged"),
         "head_old.pth": (old.read_bytes()[:5_000], "is damaged"),

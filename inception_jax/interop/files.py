@@ -1,7 +1,9 @@
 """What a file of weights is, by its content: names of files are often wrong."""
 
+import glob
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 
 from inception_jax.errors import UserError
@@ -67,8 +69,13 @@ def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
-        raise UserError(f"{path} is truncated or damaged (a zip archive without its end)") from None
+            damaged = archive.testzip()  # PyTorch does not look at the checksums
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
+        raise UserError(f"{path} is a truncated or damaged zip archive") from None
+    if damaged is not None:
+        raise UserError(f"{path} is damaged ({damaged} in it has another checksum)")
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise UserError(f"{path} is a TorchScript program: save its state_dict() alone")
     if any(name.endswith("/data.pkl") for name in names):
         return PYTORCH
     if names and all(name.endswith(".npy") for name in names):
@@ -87,7 +94,7 @@ def checkpoint_prefix(path: Path) -> Path:
 def parts(prefix: Path) -> list[Path]:
     """The files of a TensorFlow checkpoint in its newer form: an index and shards."""
     index = prefix.with_name(prefix.name + ".index")
-    shards = sorted(prefix.parent.glob(prefix.name + _SHARDS))
+    shards = sorted(prefix.parent.glob(glob.escape(prefix.name) + _SHARDS))
     return [index, *shards] if index.is_file() else []
 
 

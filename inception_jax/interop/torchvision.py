@@ -97,8 +97,8 @@ def _read_torch(path: Path) -> Tensors:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error):  # what a pickle imports; without it the file is damaged
-            raise
+        if "GLOBAL" not in str(error):  # no complaint about what the pickle imports
+            raise UserError(f"{path} is damaged: its pickle cannot be read") from None
         raise UserError(
             f"{path} has more than tensors in it, and reading it would run code that it brings: "
             "save model.state_dict() alone"
