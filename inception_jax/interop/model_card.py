@@ -243,9 +243,11 @@ def _crops(result: dict[str, Any]) -> str:
 
 
 def _changed_settings(result: dict[str, Any]) -> list[str]:
-    """Overrides of the config with which a result was measured, as `evaluation.short_side=320`."""
+    """What a result was measured with besides the config, as `evaluation.short_side=320`."""
     overrides = [text.lstrip("-").removeprefix("config.") for text in result["overrides"]]
-    return [text for text in overrides if text.partition("=")[0] not in _NOT_MEASURED]
+    settings = [text for text in overrides if text.partition("=")[0] not in _NOT_MEASURED]
+    average = result.get("average", "probabilities")  # older results do not say
+    return settings + [f"average={average}"] * (average != "probabilities")
 
 
 def _cell(value: Any) -> str:
