@@ -4,10 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import written_out
 from conftest import ROOT
+from PIL import Image
 
 from inception_jax.checkpoints import store
 from inception_jax.evaluation import trained
@@ -38,6 +42,76 @@ def test_predictions_are_the_networks(command, digits_run, data_dir, tmp_path):
     assert right >= 5
 
 
+def save_images(folder: Path, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+    """Random images 000.png, 001.png, ... of these heights and widths."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    images = []
+    for number, (height, width) in enumerate(sizes):
+        small = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        images.append(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC))
+        Image.fromarray(images[-1]).save(folder / f"{number:03}.png")
+    return images
+
+
+SCALED = "--config.evaluation.short_side=24"  # so that the crops of 16 pixels differ
+
+
+def check_answers(result, names: list[str], probabilities: np.ndarray) -> None:
+    """The lines say which five classes are the likeliest, and how likely."""
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(line["image"]).name for line in lines] == names
+    for line, row in zip(lines, probabilities, strict=True):
+        likeliest = np.argsort(-row, kind="stable")[:5]
+        assert [one["label"] for one in line["top"]] == likeliest.tolist()
+        found = [one["probability"] for one in line["top"]]
+        np.testing.assert_allclose(found, row[likeliest], rtol=1e-4)
+
+
+def test_a_folder_of_many_images_over_ten_crops(command, digits_run, tmp_path):
+    """Each crop as if it were alone, the mean of its probabilities, and a picture of the first."""
+    sizes = [(9 + 7 * number % 41, 12 + 5 * number % 37) for number in range(64)]
+    images = save_images(tmp_path / "images", sizes)
+    file, picture = tmp_path / "logits.npy", tmp_path / "grid.png"
+    result = command(
+        "predict", "--workdir", digits_run, "--images", tmp_path / "images", "--crops", 10, SCALED,
+        "--save_logits", file, "--grid", picture,
+    )  # fmt: skip
+    logits = np.load(file, allow_pickle=False)
+    assert (logits.shape, logits.dtype) == ((64, 1, 10, 10), np.float32)
+    alone = written_out.logits(trained.newest_in(digits_run), images, short_side=24, crops=10)
+    np.testing.assert_allclose(logits[:, 0], alone, rtol=1e-3, atol=1e-4)
+    names = [f"{number:03}.png" for number in range(64)]
+    check_answers(result, names, written_out.averaged([logits[:, 0]]))
+    assert "the first 60 of 64" in result.stderr
+    assert "059.png" in result.stderr
+    assert "060.png" not in result.stderr
+    shown = np.asarray(Image.open(picture))
+    assert 2000 < shown.shape[0] < 8000
+    assert 1000 < shown.shape[1] < 3000
+    assert len(np.unique(shown.reshape(-1, shown.shape[2]), axis=0)) > 1000
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "logits.npy", "grid.png"}
+
+
+@pytest.mark.parametrize("average", ["probabilities", "max"])
+def test_two_networks_over_the_papers_crops(command, digits_run, second_network, tmp_path, average):
+    """They are shown crops of 16 and of 14 pixels, normalised each in its way."""
+    images = save_images(tmp_path / "images", [(30, 44), (90, 17), (24, 24)])
+    checkpoints = [trained.newest_in(digits_run), second_network]
+    result = command(
+        "predict", "--checkpoint", ",".join(map(str, checkpoints)), "--images",
+        tmp_path / "images", "--crops", 144, "--average", average, SCALED,
+        "--save_logits", tmp_path / "logits.npy",
+    )  # fmt: skip
+    logits = np.load(tmp_path / "logits.npy", allow_pickle=False)
+    assert (logits.shape, logits.dtype) == ((3, 2, 144, 10), np.float32)
+    for network, checkpoint in enumerate(checkpoints):
+        alone = written_out.logits(checkpoint, images, short_side=24, crops=144)
+        np.testing.assert_allclose(logits[:, network], alone, rtol=1e-3, atol=1e-3)
+    probabilities = written_out.averaged([logits[:, 0], logits[:, 1]], average)
+    check_answers(result, ["000.png", "001.png", "002.png"], probabilities)
+
+
 def test_any_number_of_images_at_any_batch_size_and_device_count(command, digits_run, data_dir):
     images = [data_dir / "digits_samples" / f"digit_{label}.png" for label in (3, 1, 4)]
 
@@ -54,7 +128,9 @@ def test_any_number_of_images_at_any_batch_size_and_device_count(command, digits
     assert probabilities(devices=4) == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_is_no_image_is_named_in_one_line(command, digits_run, tmp_path):
+def test_what_is_no_image_is_named_in_one_line(command, digits_run, data_dir, tmp_path):
+    """And nothing is written, neither logits nor a part of them."""
+    good = data_dir / "digits_samples" / "digit_1.png"
     text = tmp_path / "notes.png"
     text.write_text("not an image")
     empty = tmp_path / "empty"
@@ -64,8 +140,10 @@ def test_what_is_no_image_is_named_in_one_line(command, digits_run, tmp_path):
         (empty, f"no images in {empty}"),
         (tmp_path / "gone.png", "no file"),
     ]:
-        arguments = ("--workdir", digits_run, "--images", path)
-        assert message in command.fails("predict", *arguments, exit_code=1)
+        arguments = ("--workdir", digits_run, "--images", good, path)
+        files = ("--save_logits", tmp_path / "x.npy", "--grid", tmp_path / "x.png")
+        assert message in command.fails("predict", *arguments, *files, exit_code=1)
+        assert sorted(tmp_path.iterdir()) == [empty, text]
 
 
 def test_a_damaged_checkpoint_is_passed_over_but_not_moved(command, digits_run, data_dir, tmp_path):

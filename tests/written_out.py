@@ -24,14 +24,16 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def cut(image: np.ndarray, size: int, short_side: int, resize: str = "short_side") -> np.ndarray:
-    """The 144 crops of an image, [144, size, size, 3]; of a very long one only if upright."""
+    """The 144 crops of an image, [144, size, size, 3]."""
     crops = []
     height, width = image.shape[:2]
+    rest = max(height, width) - 4 * min(height, width)  # of a very long one: seen in three pieces
+    starts = [0, round(rest / 2), rest] if rest > 0 else [0, 0, 0]
+    limit = 4 * min(height, width)
+    pieces = [
+        image[start:][:limit] if height > width else image[:, start:][:, :limit] for start in starts
+    ]
     for side in (round(short_side * scale) for scale in (1, 1.125, 1.25, 1.375)):
-        pieces = [image] * 3
-        if height > 4 * width:
-            middle = round((height - 4 * width) / 2)
-            pieces = [image[: 4 * width], image[middle : middle + 4 * width], image[-4 * width :]]
         for number, piece in enumerate(pieces):
             if resize == "squeeze":
                 square = resized(image, side, side)

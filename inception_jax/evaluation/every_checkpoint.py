@@ -38,7 +38,7 @@ def evaluate(
       asked: what to measure.
       mesh: the devices.
       weights: average or raw; None takes the average where the run kept one.
-      follow: wait for more until the last step of the run is there.
+      follow: wait for more until the last step of the run is there, good or damaged.
       show: is given each result.
 
     Raises:
@@ -46,18 +46,26 @@ def evaluate(
     """
     folder, written = run / workdir.CHECKPOINTS, run / workdir.RESULTS
     measurement: Measurement | None = None
-    seen: set[int] = set()
-    finished = False
-    while not finished:
-        new = [step for step in store.steps(folder) if step not in seen]
+    shown: set[int] = set()
+    left_out: set[int] = set()
+    total: int | None = None  # steps of the run, as soon as a checkpoint has said it
+    if follow and not store.steps(folder):
+        log.info(f"waiting for checkpoints in {folder}")
+    while True:
+        found = store.steps(folder)
+        left_out &= set(found)  # what the run moves away, being damaged, it may write again
+        new = [step for step in found if step not in shown | left_out]
         for step in new:
-            seen.add(step)
+            checkpoint = folder / str(step)
             try:
-                model = trained.load(folder / str(step), mesh, weights, overrides=asked.overrides)
+                model = trained.load(checkpoint, mesh, weights, overrides=asked.overrides)
             except UsageError:
                 raise
-            except (UserError, OSError) as error:  # damaged, or the run has deleted it
-                log.warning(f"left out: {error}")
+            # Damaged, or the run deletes it while it is read, for which Orbax has other errors.
+            except (UserError, OSError, ValueError) as error:
+                named = "" if isinstance(error, UserError) else f"{checkpoint} cannot be read: "
+                log.warning(f"left out: {named}{' '.join(str(error).split())}")
+                left_out.add(step)
                 continue
             measurement = measurement or Measurement([model], asked, mesh)
             result = results.find(written, measurement.identity([model]))
@@ -65,13 +73,12 @@ def evaluate(
                 result = measurement.run([model])
                 results.write(result, written)
             show(result)
-            # Checkpoints of older versions do not say how long the run is.
-            finished = step >= model.description.get("total_steps", 0)
-        if not follow:
+            shown.add(step)
+            # Checkpoints of older versions do not say how long the run is: what is there is all.
+            total = model.description.get("total_steps", step)
+        if not follow or total in found:
             break
         if not new:
-            if not seen:
-                log.info(f"waiting for checkpoints in {folder}")
             time.sleep(SECONDS_BETWEEN_LOOKS)
     if measurement is None:
         raise UserError(f"no good checkpoint in {folder}: train first")
