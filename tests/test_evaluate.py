@@ -18,7 +18,7 @@ from PIL import Image
 
 from inception_jax.checkpoints import store
 from inception_jax.data.decode import decode
-from inception_jax.data.preparing import records
+from inception_jax.data.preparing import records, verification
 from inception_jax.data.sources import open_source
 from inception_jax.errors import UserError
 from inception_jax.evaluation import every_checkpoint, results, trained
@@ -393,6 +393,8 @@ def test_an_image_may_have_several_labels_or_none(command, newest, other_sets, t
             loss.append(-np.log(max(probabilities[n, one] for one in labels)))
     expected = {"top1": np.mean(right), "top5": np.mean(in_five), "loss": np.mean(loss)}
     check(printed(result), expected, 40)
+    (summary,) = verification.verify(other_sets / "imagenet2012_real" / "1.0.0")
+    assert (summary.images, int(summary.per_class.sum()), summary.unreadable) == (60, 60, ())
 
     line = command.fails(
         "train", "--config", "configs/digits.py", "--workdir", tmp_path / "run", *set_up,

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 COLUMNS = 8
 _ANSWERED_COLUMNS = 3
 _INCHES = 1.6  # of an image
+_TITLE = 36  # characters that fit above an image with answers
 
 
 def errors_by_cost(rows: Sequence[dict[str, Any]], caption: str, path: Path) -> None:
@@ -92,15 +93,20 @@ def predictions(
         axis.axis("off")
     for (left, right), image, title, answer in zip(axes, images, titles, answers, strict=False):
         left.imshow(image)
-        left.set_title(title, fontsize=7, wrap=True, parse_math=False)
+        left.set_title(_shortened(title), fontsize=7, parse_math=False)
         right.axis("on")
         right.barh(range(len(answer)), [one["probability"] for one in answer], color="#9ecae1")
         for place, one in enumerate(answer):
-            text = f"{one['name']} {one['probability']:.0%}"
+            text = f"{one['probability']:.0%} {one['name']}"  # a long name is cut off
             right.text(0.02, place, text, va="center", fontsize=7, parse_math=False, clip_on=True)
         right.set(xlim=(0, 1), xticks=[], yticks=[])
         right.invert_yaxis()
     _save(figure, path)
+
+
+def _shortened(title: str) -> str:
+    """A file name keeps its ends: what is common to many is often in the middle."""
+    return title if len(title) <= _TITLE else f"{title[: _TITLE // 2]}…{title[-_TITLE // 2 + 1 :]}"
 
 
 def _save(figure: Figure, path: Path) -> None:

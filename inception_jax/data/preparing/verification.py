@@ -50,7 +50,8 @@ def verify(folder: Path) -> list[SplitSummary]:
 
 def _verify_split(folder: Path, split: str) -> SplitSummary:
     source = TfdsSource.from_folder(folder, split)
-    labels, short_sides, unreadable = [], [], []
+    labels: list[int] = []
+    short_sides, unreadable = [], []
     examples = (source.read([index])[0] for index in range(len(source)))
     for example in progress.track(examples, f"checking {split}", len(source)):
         labels.extend(example.labels)
