@@ -44,6 +44,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """A wide left column: most flags and their help share a line."""
+
+    def __init__(self, prog: str, **options: Any):
+        super().__init__(prog, max_help_position=30, **options)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with errors of one line and no guessing of abbreviated flags."""
 
@@ -51,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=description,
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             **options,
         )
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -54,25 +54,25 @@ def print_table(result: dict) -> None:
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
     ensemble.add_flags(parser)
-    parser.add_argument("--split", help="another split, slices allowed; default: the config's")
+    parser.add_argument("--split", help="with slices if need be; default: the config's")
     parser.add_argument(
         "--table",
         action="store_true",
-        help="fewer crops and each model alone, too, from the same passes: the paper's Table 3",
+        help="fewer crops and each model alone, too: Table 3",
     )
     parser.add_argument(
         "--all_checkpoints",
         action="store_true",
-        help="all checkpoints of --workdir, one JSON line each; none that was evaluated before",
+        help="of --workdir, a JSON line each; none twice",
     )
     parser.add_argument(
-        "--follow", action="store_true", help="the same, and those to come until the run is done"
+        "--follow", action="store_true", help="the same, and those to come in this run"
     )
     parser.add_argument(
         "--save_predictions",
         type=cli.file_to_write,
         metavar="FILE.npz",
-        help="probabilities and labels",
+        help="log-probabilities and labels",
     )
     parser.allow_overrides("the checkpoint's config")
     cli.run(main, parser)

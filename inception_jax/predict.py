@@ -150,7 +150,7 @@ if __name__ == "__main__":
         "--save_logits",
         type=cli.file_to_write,
         metavar="FILE.npy",
-        help="[images, classes], of several models or crops [images, models, crops, classes]",
+        help="[images, classes], or [images, models, crops, classes]",
     )
     parser.add_argument(
         "--grid", type=cli.file_to_write, metavar="FILE.png", help="a picture of images and answers"

@@ -187,6 +187,31 @@ def test_the_table_has_fewer_crops_and_each_network_too(command, newest, second_
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 10
 
 
+@pytest.mark.slow
+def test_a_table_over_the_papers_crops_is_what_separate_commands_count(
+    command, newest, second_network
+):
+    """On other devices, and in other batches."""
+
+    def evaluate(checkpoints: str, crops: int, *arguments: str, devices: int) -> dict[str, Any]:
+        return printed(
+            command(
+                "evaluate", "--checkpoint", checkpoints, "--split", "test[:90]", SCALED,
+                "--crops", crops, *arguments, devices=devices,
+            )
+        )  # fmt: skip
+
+    both = f"{newest},{second_network}"
+    table = evaluate(both, 144, "--table", devices=4)["table"]
+    assert len(table) == 9
+    for row in table:
+        checkpoints = {(1,): str(newest), (2,): str(second_network), (1, 2): both}
+        name = checkpoints[tuple(row["networks"])]
+        alone = evaluate(name, row["crops"], "--config.data.batch_size=23", devices=1)
+        assert row["top1_error"] == 1 - alone["top1"]
+        assert row["top5_error"] == 1 - alone["top5"]
+
+
 def test_the_result_is_printed_and_written(command, digits_run, newest):
     result = command("evaluate", "--workdir", digits_run, "--weights", "raw")
     found = printed(result)

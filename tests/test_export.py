@@ -267,9 +267,9 @@ def test_safetensors_by_the_command(command, digits_run, digits, tmp_path):
     assert config["inception_jax"]["config"] == expected
     text = (folder / "README.md").read_text()
     front, card = split_card(text)
-    (entry,) = front["model-index"][0]["results"]
-    accuracies = [metric["value"] for metric in entry["metrics"]]
-    assert accuracies == [round(evaluation[name], 5) for name in ("top1", "top5")]
+    entries = front["model-index"][0]["results"]  # other tests evaluate this run, too
+    accuracies = [[metric["value"] for metric in entry["metrics"]] for entry in entries]
+    assert [round(evaluation[name], 5) for name in ("top1", "top5")] in accuracies
     assert f"top-1 accuracy {evaluation['top1']:.4f}" in card
     assert "on 360 images" in card
     assert str(digits_run) not in text + (folder / "config.json").read_text()

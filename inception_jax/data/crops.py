@@ -121,12 +121,3 @@ class TrainingCrop:
 def caffe_side(size: int) -> int:
     """The square that Caffe's crop is cut from, in pixels: 256 for 224, in proportion else."""
     return round(size * 256 / 224)
-
-
-def resized_to_short_side(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width in pixels when the shorter of them becomes `short_side`, aspect kept.
-
-    The longer one is rounded down, as torchvision does.
-    """
-    shorter = min(height, width)
-    return height * short_side // shorter, width * short_side // shorter

@@ -17,8 +17,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from inception_jax.data.crops import resized_to_short_side
-
 RESIZES = ("short_side", "squeeze")
 INTERPOLATIONS = ("area", "bilinear")
 
@@ -137,8 +135,10 @@ class Geometry:
         top, left = (round(position * max(0, length - limit)) for length in image.shape[:2])
         if (top, left) not in resized:
             piece = image[top : top + limit, left : left + limit]
-            shape = resized_to_short_side(piece.shape[0], piece.shape[1], side)
-            resized[top, left] = self._resize(piece, *shape)
+            shorter = min(piece.shape[:2])
+            # Rounded down, as torchvision does.
+            height, width = (length * side // shorter for length in piece.shape[:2])
+            resized[top, left] = self._resize(piece, height, width)
         piece = resized[top, left]
         top, left = (round(position * (length - side)) for length in piece.shape[:2])
         return piece[top : top + side, left : left + side]

@@ -20,7 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=cli.paths,
         metavar="DIR[,DIR...]",
-        help="WORKDIR/checkpoints/STEP, or what convert wrote; several are an ensemble",
+        help="WORKDIR/checkpoints/STEP, or what convert wrote",
     )
     parser.add_argument("--weights", choices=trained.WEIGHTS, help="default: average if kept")
     parser.add_argument(
@@ -28,13 +28,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=PROTOCOLS,
         default=1,
-        help="of each image: 1 (the centre), 10 or the paper's 144; default: 1",
+        help="of each image; default: 1, the centre",
     )
     parser.add_argument(
         "--average",
         choices=AVERAGES,
         default=AVERAGES[0],
-        help="over crops: the mean of the probabilities (default) or their maximum",
+        help="over crops: their mean (default) or maximum",
     )
 
 

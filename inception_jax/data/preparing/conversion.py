@@ -22,7 +22,6 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from inception_jax import cli, json_files, locks
 from inception_jax.data import jpeg
-from inception_jax.data.crops import resized_to_short_side
 from inception_jax.data.decode import decode
 from inception_jax.errors import UserError
 from inception_jax.reporting import progress
@@ -201,7 +200,8 @@ def shrink(short_side: int) -> Transform:
             image = decode(encoded[0], "")
         except UserError:
             return example
-        height, width = resized_to_short_side(image.shape[0], image.shape[1], short_side)
+        scale = short_side / min(image.shape[:2])
+        height, width = (round(length * scale) for length in image.shape[:2])
         if min(image.shape[:2]) <= short_side or max(height, width) > _JPEG_LONGEST:
             return example
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
