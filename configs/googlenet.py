@@ -34,8 +34,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "large_kernel": 5,  # pixels: 5 (Table 1) | 3 (TF-slim and torchvision)
             "head": "average_pool",  # average_pool (Table 1) | fully_connected (section 5's rival)
             "stem": "imagenet",  # imagenet (Table 1) | small (for 32-pixel images)
-            # Of windows with stride 2: caffe (conv1 by 3 on all sides, pools cover the last column) |
-            # same (TensorFlow's; TF-slim).
+            # Of windows with stride 2: caffe (conv1 by 3 on all sides, pools cover the last column)
+            # | same (TensorFlow's; TF-slim).
             "padding": "caffe",
             "last_pool": 3,  # pixels, window of the pool before 5a: 3 (Table 1) | 2 (torchvision)
             "auxiliary_pool": "5x5",  # 5x5 with stride 3 (section 5) | adaptive (torchvision: 4x4)

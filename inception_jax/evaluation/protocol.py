@@ -21,7 +21,7 @@ from inception_jax.data.evaluation_crops import PROTOCOLS, Geometry
 from inception_jax.data.normalization import normalize
 from inception_jax.data.pipeline import EvaluationInput, evaluation_batches
 from inception_jax.data.sources import Source
-from inception_jax.distributed.devices import replicated
+from inception_jax.distributed.devices import replicated, split_batch
 from inception_jax.evaluation.metrics import Tally
 from inception_jax.models.network import Network
 
@@ -77,7 +77,9 @@ def make_logits(network: Network, data: ConfigDict, mesh: Mesh) -> Callable[...,
     mirror images.
     """
 
-    @functools.partial(jax.jit, static_argnames="count", out_shardings=replicated(mesh))
+    # The devices exchange nothing here: many such calls wait in line, and devices of one CPU that
+    # wait for one another in one call would keep its threads from another.
+    @functools.partial(jax.jit, static_argnames="count", out_shardings=split_batch(mesh))
     def logits(params, batch_stats, images, first, *, count):
         numbers = first + jnp.arange(count)
         chosen = jnp.take(images, numbers % images.shape[1], axis=1)
