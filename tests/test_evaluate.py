@@ -191,7 +191,11 @@ def test_the_table_has_fewer_crops_and_each_network_too(command, newest, second_
 def test_a_table_over_the_papers_crops_is_what_separate_commands_count(
     command, newest, second_network
 ):
-    """On other devices, and in other batches."""
+    """In other batches, and on one device instead of more than there are CPUs.
+
+    Many crops are many calls that wait in line; if devices of one CPU waited for one another there,
+    they would do so for ever.
+    """
 
     def evaluate(checkpoints: str, crops: int, *arguments: str, devices: int) -> dict[str, Any]:
         return printed(
@@ -202,7 +206,7 @@ def test_a_table_over_the_papers_crops_is_what_separate_commands_count(
         )  # fmt: skip
 
     both = f"{newest},{second_network}"
-    table = evaluate(both, 144, "--table", devices=4)["table"]
+    table = evaluate(both, 144, "--table", devices=8)["table"]
     assert len(table) == 9
     for row in table:
         checkpoints = {(1,): str(newest), (2,): str(second_network), (1, 2): both}

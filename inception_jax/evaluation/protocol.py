@@ -77,8 +77,6 @@ def make_logits(network: Network, data: ConfigDict, mesh: Mesh) -> Callable[...,
     mirror images.
     """
 
-    # The devices exchange nothing here: many such calls wait in line, and devices of one CPU that
-    # wait for one another in one call would keep its threads from another.
     @functools.partial(jax.jit, static_argnames="count", out_shardings=split_batch(mesh))
     def logits(params, batch_stats, images, first, *, count):
         numbers = first + jnp.arange(count)
@@ -156,15 +154,22 @@ class Protocol:
         self._logits = [make_logits(network, config.data, mesh) for network, config in networks]
         self._share = Share.of(self._config.data.batch_size, self._crops.count, mesh.size)
 
-        allowed = self.allowed.reshape(1, 1, -1)
+        allowed = self.allowed.reshape(1, 1, 1, -1)
 
-        # What the other processes hold of a batch passes through, to be the same in all of them.
-        @functools.partial(jax.jit, out_shardings=replicated(mesh))
-        def answer(logits, batch):
-            logits = [jnp.concatenate(calls, axis=1) for calls in logits]
-            chosen = [jnp.where(allowed, one, -jnp.inf) for one in logits]
-            combined = combine(chosen, self.combinations, crops=crops, average=average)
-            return batch | {"log_probabilities": combined}
+        # Each process needs the answers to all of a batch. One alone has them: its devices exchange
+        # nothing, since those of one CPU, waiting for one another, would take all of its threads.
+        lie = replicated(mesh) if jax.process_count() > 1 else split_batch(mesh)
+
+        @functools.partial(jax.jit, static_argnames="keep_logits", out_shardings=lie)
+        def answer(logits, batch, *, keep_logits):
+            logits = jnp.stack([jnp.concatenate(calls, axis=1) for calls in logits], axis=1)
+            chosen = jnp.where(allowed, logits, -jnp.inf)
+            each = [chosen[:, network] for network in range(len(networks))]
+            combined = combine(each, self.combinations, crops=crops, average=average)
+            return batch | {
+                "log_probabilities": combined.swapaxes(0, 1),
+                "logits": logits if keep_logits else None,
+            }
 
         self._answer = answer
 
@@ -221,7 +226,7 @@ class Protocol:
             for compute, values, shown in zip(self._logits, weights, self._shown, strict=True)
         ]
         passed = {name: batch[name] for name in ("index", "labels", "mask", "bad")}
-        return self._answer(logits, passed) | {"logits": logits if keep_logits else None}
+        return self._answer(logits, passed, keep_logits=keep_logits)
 
 
 def _one_behind(batches: Iterator[dict[str, Any]]) -> Iterator[Answers]:
@@ -238,15 +243,12 @@ def _one_behind(batches: Iterator[dict[str, Any]]) -> Iterator[Answers]:
 def _to_host(batch: dict[str, Any]) -> Answers:
     batch = jax.device_get(batch)
     here = batch["mask"]
-    logits = batch["logits"]
-    if logits is not None:
-        logits = np.stack([np.concatenate(each, axis=1) for each in logits], axis=1)[here]
     return Answers(
         index=batch["index"][here],
         labels=batch["labels"][here],
         bad=batch["bad"][here],
-        log_probabilities=batch["log_probabilities"][:, here],
-        logits=logits,
+        log_probabilities=batch["log_probabilities"][here].swapaxes(0, 1),
+        logits=None if batch["logits"] is None else batch["logits"][here],
     )
 
 
