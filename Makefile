@@ -21,7 +21,7 @@ quickstart: $(INSTALLED)  ## train a small GoogLeNet on handwritten digits, eval
 install: $(INSTALLED_TEST)  ## the virtual environment with all that testing needs
 
 test: $(INSTALLED_TEST)  ## the fast tests, at most ten minutes on two cores
-	$(BIN)/python -m pytest -m "not slow and not torch"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not torch"
 
 test-slow: $(INSTALLED_TEST)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not torch"

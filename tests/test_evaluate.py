@@ -93,7 +93,14 @@ def ten_crops(newest, second_network) -> tuple[list[np.ndarray], np.ndarray]:
     return logits, labels
 
 
-@pytest.mark.parametrize(("batch_size", "count"), [(8, 4), (64, 1), (100, 2)])
+@pytest.mark.parametrize(
+    ("batch_size", "count"),
+    [
+        (8, 4),
+        pytest.param(64, 1, marks=pytest.mark.slow),
+        pytest.param(100, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_nor_do_those_of_ten_crops_and_two_networks(
     command, newest, second_network, ten_crops, tmp_path, batch_size, count
 ):
@@ -504,6 +511,7 @@ def test_every_checkpoint_is_evaluated_once(command, followed, tmp_path):
     assert len(times(workdir)) == 2 * len(steps) - 1
 
 
+@pytest.mark.slow
 def test_changed_data_is_evaluated_anew(command, digits_run, newest, data_dir, tmp_path):
     """The same data elsewhere is not."""
     workdir = tmp_path / "run"

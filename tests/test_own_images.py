@@ -159,6 +159,7 @@ def test_a_run_with_bad_images_resumes_exactly(command, own_data, run, tmp_path)
     assert read_metrics(workdir) == read_metrics(run)
 
 
+@pytest.mark.slow
 def test_too_many_bad_images_stop_a_run_until_they_are_allowed(command, own_data, tmp_path):
     line = command.fails(
         "train", *SHORT, "--workdir", tmp_path / "run", f"--config.data.data_dir={own_data}",
@@ -210,6 +211,7 @@ def test_fine_tuning_starts_from_a_checkpoint_with_a_new_head(
     assert new["params/loss3/classifier/kernel"]["shape"][-1] == 5
 
 
+@pytest.mark.slow
 def test_another_architecture_cannot_be_fine_tuned(command, own_data, digits_run, tmp_path):
     checkpoint = digits_run / "checkpoints" / str(max(store.steps(digits_run / "checkpoints")))
     line = command.fails(

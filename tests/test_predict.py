@@ -68,6 +68,7 @@ def check_answers(result, names: list[str], probabilities: np.ndarray) -> None:
         np.testing.assert_allclose(found, row[likeliest], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_folder_of_many_images_over_ten_crops(command, digits_run, tmp_path):
     """Each crop as if it were alone, the mean of its probabilities, and a picture of the first."""
     sizes = [(9 + 7 * number % 41, 12 + 5 * number % 37) for number in range(64)]
