@@ -34,6 +34,16 @@ def file_to_write(text: str) -> Path:
     file = path(text)
     if not file.parent.is_dir():
         raise argparse.ArgumentTypeError(f"no folder {str(file.parent)!r}")
+    if file.is_dir():
+        raise argparse.ArgumentTypeError(f"{str(file)!r} is a folder")
+    return file
+
+
+def picture_to_write(text: str) -> Path:
+    """The same, of a picture."""
+    file = file_to_write(text)
+    if file.suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{str(file)!r} does not end in .png")
     return file
 
 

@@ -153,7 +153,10 @@ if __name__ == "__main__":
         help="[images, classes], or [images, models, crops, classes]",
     )
     parser.add_argument(
-        "--grid", type=cli.file_to_write, metavar="FILE.png", help="a picture of images and answers"
+        "--grid",
+        type=cli.picture_to_write,
+        metavar="FILE.png",
+        help="a picture of images and answers",
     )
     parser.allow_overrides("the checkpoint's config")
     cli.run(main, parser)

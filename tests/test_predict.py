@@ -147,6 +147,16 @@ def test_what_is_no_image_is_named_in_one_line(command, digits_run, data_dir, tm
         assert sorted(tmp_path.iterdir()) == [empty, text]
 
 
+def test_where_nothing_can_be_written_is_known_before_the_work(command, digits_run, tmp_path):
+    arguments = ("--workdir", digits_run, "--images", tmp_path / "gone.png")
+    for flag, path, message in [
+        ("--save_logits", tmp_path, "is a folder"),
+        ("--grid", tmp_path / "x.xyz", "does not end in .png"),
+        ("--grid", tmp_path / "no" / "x.png", "no folder"),
+    ]:
+        assert message in command.fails("predict", *arguments, flag, path, exit_code=2)
+
+
 def test_a_damaged_checkpoint_is_passed_over_but_not_moved(command, digits_run, data_dir, tmp_path):
     workdir = tmp_path / "run"
     (workdir / "checkpoints" / "99999").mkdir(parents=True)

@@ -151,16 +151,19 @@ def _save(kept: list[Answers], class_names: tuple[str, ...], path: Path) -> None
     where there was no image; `class_names`.
     """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:  # savez would add .npz to another name
-        np.savez_compressed(
-            file,
-            index=np.concatenate([batch.index for batch in kept]).astype(np.int64),
-            labels=np.concatenate([batch.labels for batch in kept]),
-            log_probabilities=np.concatenate([batch.log_probabilities[-1] for batch in kept]),
-            bad=np.concatenate([batch.bad for batch in kept]),
-            class_names=np.array(class_names),
-        )
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:  # savez would add .npz to another name
+            np.savez_compressed(
+                file,
+                index=np.concatenate([batch.index for batch in kept]).astype(np.int64),
+                labels=np.concatenate([batch.labels for batch in kept]),
+                log_probabilities=np.concatenate([batch.log_probabilities[-1] for batch in kept]),
+                bad=np.concatenate([batch.bad for batch in kept]),
+                class_names=np.array(class_names),
+            )
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _field(override: str) -> str:
