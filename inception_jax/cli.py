@@ -98,6 +98,7 @@ def run(main: Callable[[argparse.Namespace, list[str]], None], parser: Parser) -
 def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> int:
     console.attach(log)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS narrate every step
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # and Orbax's failures come as errors
     debug = "--debug" in argv
     try:
         flags, overrides = parser.parse_known_args(_join_values(argv))

@@ -13,6 +13,7 @@ import jax
 from inception_jax import cli
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe
+from inception_jax.data.pipeline import check_data
 from inception_jax.data.preparing import ilsvrc2012
 from inception_jax.errors import UsageError
 from inception_jax.interop import published
@@ -23,6 +24,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     if flags.output.exists() and not (flags.output.is_dir() and not any(flags.output.iterdir())):
         raise UsageError(f"{flags.output} exists already: use another --output")
     weights = published.load(flags.format, flags.weights, overrides)
+    check_data(weights.config)
     classes = name_classes(weights.config.model.num_classes, flags.class_names)
     description = describe(weights.config, classes, data_fingerprint=None)
     store.write(flags.output, weights.tree, description | {"source": weights.source})

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from rich.table import Column, Table
 
 from inception_jax import cli
@@ -25,6 +26,7 @@ from inception_jax.evaluation.protocol import Protocol
 from inception_jax.reporting import console, pictures, progress
 
 TOP = 5
+THUMBNAIL = 300  # pixels, of an image in the picture
 SHOWN = 60  # images in the table and in the picture; the JSON lines have all
 
 log = cli.log
@@ -39,6 +41,9 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     models = ensemble.load(flags, mesh, overrides)
     for model in models:
         check_data(model.config)
+        with model.config.unlocked():  # a larger batch would be filled up
+            data = model.config.data
+            data.batch_size = min(data.batch_size, len(paths) * flags.crops)
     protocol = Protocol(
         [(model.network, model.config) for model in models],
         mesh,
@@ -56,14 +61,16 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         for batch in progress.track(answers, "classifying", protocol.batches(len(paths))):
             save(batch.index, batch.logits)
             for index, row in zip(batch.index, batch.log_probabilities[-1], strict=True):
+                if np.isnan(row).any():
+                    raise UserError(f"the answer to {paths[index]} is not a number: bad weights")
                 top = likeliest(row, models[0].class_names)
                 print(json.dumps({"image": str(paths[index]), "top": top}))
                 if len(shown) < SHOWN:
                     shown.append((paths[index], top))
     print_table(shown, len(paths))
     if flags.grid:
-        images = [decode(path.read_bytes(), str(path)) for path, _ in shown]
-        titles = [path.name for path, _ in shown]
+        images = [thumbnail(path) for path, _ in shown]
+        titles = [path.name.encode("utf-8", "replace").decode() for path, _ in shown]
         pictures.predictions(images, titles, [top for _, top in shown], flags.grid)
         log.info(f"wrote {flags.grid}")
 
@@ -85,6 +92,13 @@ def find_images(paths: list[Path]) -> Iterator[Path]:
             yield path
         else:
             raise UserError(f"no file {str(path)!r}")
+
+
+def thumbnail(path: Path) -> np.ndarray:
+    """The image, uint8 [height, width, 3], of at most THUMBNAIL pixels on a side."""
+    image = Image.fromarray(decode(path.read_bytes(), str(path)))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return np.asarray(image)
 
 
 def likeliest(log_probabilities: np.ndarray, class_names: tuple[str, ...]) -> list[dict]:

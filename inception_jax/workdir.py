@@ -18,8 +18,10 @@ PREVIEW = "preview.png"  # what the network is shown in training
 
 def of_checkpoint(checkpoint: Path) -> Path:
     """The run that a checkpoint belongs to; the folder it lies in if it belongs to none."""
-    parent = checkpoint.resolve().parent
-    return parent.parent if parent.name == CHECKPOINTS else parent
+    checkpoint = checkpoint.resolve()
+    parent = checkpoint.parent
+    of_a_run = parent.name == CHECKPOINTS and checkpoint.name.isdecimal()
+    return parent.parent if of_a_run else parent
 
 
 @contextlib.contextmanager

@@ -327,17 +327,18 @@ def test_the_card_claims_no_training_that_was_none():
 
 def test_results_are_those_of_the_same_weights_alone(tmp_path):
     model = make_model(**NETWORKS["paper"])
-    model = dataclasses.replace(model, checkpoint=tmp_path / "checkpoints" / "3")
+    model = dataclasses.replace(model, checkpoint=tmp_path / "checkpoints" / "3", digest="a" * 64)
     result = {
         "top1": 0.5, "top5": 0.75, "examples": 1000, "crops": 1, "models": 1, "step": 3,
         "weights": "raw", "checkpoints": ["elsewhere/checkpoints/3"], "split": "validation",
+        "digests": ["a" * 64],
         "overrides": ["--config.data.data_dir=/secret"],
     }  # fmt: skip
     others: list[dict[str, Any]] = [
         {"crops": 144, "overrides": ["--config.evaluation.short_side=300"]},
         {"weights": "average", "top1": 0.9},
-        {"step": 4, "checkpoints": ["checkpoints/4"], "top1": 0.9},
-        {"checkpoints": ["checkpoints/3", "checkpoints/4"], "models": 2, "top1": 0.9},
+        {"digests": ["b" * 64], "top1": 0.9},  # another checkpoint that lay in the same place
+        {"digests": ["a" * 64, "b" * 64], "models": 2, "top1": 0.9},
     ]
     (tmp_path / "results").mkdir()
     for number, changes in enumerate([{}, *others]):

@@ -237,6 +237,8 @@ def test_classes_are_matched_by_their_names():
     data, network = data_named("pets"), ("ant", "bee", "cat", "dog")
     same = labels.match(data, "test", named(*network), network)
     assert (same.classes.tolist(), same.allowed.tolist()) == ([0, 1, 2, 3], [True] * 4)
+    other_order = labels.match(data, "test", named("bee", "dog", "ant", "cat"), network)
+    assert other_order.classes.tolist() == [1, 3, 0, 2]
     some = labels.match(data, "test", named("dog", "bee"), network)
     assert (some.classes.tolist(), some.allowed.tolist()) == ([3, 1], [False, True, False, True])
 
@@ -245,10 +247,10 @@ def test_data_with_other_class_names_is_refused():
     data, network = data_named("pets"), ("ant", "bee", "cat")
     with pytest.raises(UserError, match="class 1 is 'bug' in the data and 'bee' in the checkpoint"):
         labels.match(data, "test", named("ant", "bug", "cat"), network)
-    with pytest.raises(UserError, match="class 0 is 'bee' in the data and 'ant' in the checkpoint"):
-        labels.match(data, "test", named("bee", "ant", "cat"), network)
     with pytest.raises(UserError, match="the class 'bug' of pets is none of the checkpoint's"):
         labels.match(data, "test", named("cat", "bug"), network)
+    with pytest.raises(UserError, match="several classes are called 'crane'"):
+        labels.match(data, "test", named("crane", "ant"), ("ant", "crane", "crane"))
 
 
 def test_protocols_have_as_many_crops_as_they_say():

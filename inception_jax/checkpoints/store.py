@@ -108,7 +108,7 @@ class CheckpointWriter:
 def write(directory: Path, tree: Tree, description: dict[str, Any]) -> None:
     """Writes a checkpoint that belongs to no run: `directory` itself, of step 0.
 
-    It gets its name when it is complete: a process that is killed leaves none.
+    It gets its name when it is complete: a process that is killed leaves none of that name.
 
     Args:
       directory: not there, or empty; folders above it are made.

@@ -88,6 +88,11 @@ def open_source(
         raise UsageError(f"split {split!r} of {data.name} is empty")
     fits = len(source.class_names) == num_classes
     fits |= fewer_classes and len(source.class_names) < num_classes
+    if num_classes and not fits and fewer_classes:
+        raise UsageError(
+            f"{data.name} has {len(source.class_names)} classes, of which the checkpoint knows "
+            f"{num_classes} at most"
+        )
     if num_classes and not fits:
         raise UsageError(
             f"{data.name} has {len(source.class_names)} classes and the model {num_classes}: "

@@ -35,14 +35,11 @@ def match(data: ConfigDict, split: str, source: Source, class_names: tuple[str, 
     Raises:
       UserError: a class number or name means something else in the network.
     """
-    if len(source.class_names) == len(class_names):
-        _check_same(source.class_names, class_names)
+    if source.class_names == class_names:
         classes = np.arange(len(class_names))
     else:
-        number = {name: label for label, name in enumerate(class_names)}
-        if unknown := [name for name in source.class_names if name not in number]:
-            raise UserError(f"the class {unknown[0]!r} of {data.name} is none of the checkpoint's")
-        classes = np.array([number[name] for name in source.class_names])
+        _check_known(data.name, source.class_names, class_names)
+        classes = np.array([class_names.index(name) for name in source.class_names])
     allowed = np.zeros(len(class_names), bool)
     allowed[classes] = True
     if data.name.partition("/")[0] in OF_SOME_CLASSES:
@@ -53,7 +50,12 @@ def match(data: ConfigDict, split: str, source: Source, class_names: tuple[str, 
     return Labels(classes, allowed)
 
 
-def _check_same(data: tuple[str, ...], model: tuple[str, ...]) -> None:
-    for label, (one, other) in enumerate(zip(data, model, strict=True)):
-        if one != other:
+def _check_known(name: str, data: tuple[str, ...], model: tuple[str, ...]) -> None:
+    for label, one in enumerate(data):
+        if one not in model and len(data) == len(model):
+            other = model[label]
             raise UserError(f"class {label} is {one!r} in the data and {other!r} in the checkpoint")
+        if one not in model:
+            raise UserError(f"the class {one!r} of {name} is none of the checkpoint's")
+        if model.count(one) > 1 or data.count(one) > 1:
+            raise UserError(f"several classes are called {one!r}: which is which is not known")

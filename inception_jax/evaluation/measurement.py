@@ -53,6 +53,7 @@ class Measurement:
         data = first.config.data
         self.split = asked.split or first.config.evaluation.split
         self._asked = asked
+        self._that_count = [one for one in asked.overrides if _field(one) not in _SAME_NUMBERS]
         self._source = open_source(data, self.split, len(first.class_names), fewer_classes=True)
         self._labels = labels.match(data, self.split, self._source, first.class_names)
         self._protocol = Protocol(
@@ -70,7 +71,7 @@ class Measurement:
             [(model.digest, model.weights) for model in models],
             self._source.fingerprint,
             [self._asked.crops, self._asked.average, self._asked.table],
-            [one for one in self._asked.overrides if _field(one) not in _SAME_NUMBERS],
+            self._that_count,
         ]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
@@ -103,7 +104,10 @@ class Measurement:
             "step": models[0].step if len(models) == 1 else None,
             "split": self.split,
             "config_name": ",".join(dict.fromkeys(model.config.name for model in models)),
-            "overrides": list(asked.overrides),
+            "overrides": self._that_count,
+            "digests": [model.digest for model in models],
+            "data": models[0].config.data.name,
+            "choices": int(self._labels.allowed.sum()),
             "data_fingerprint": self._source.fingerprint,
             "identity": self.identity(models),
             "images_per_second": images / (times[-1] - times[skipped]),
@@ -139,7 +143,8 @@ def _noted(
     for batch in answers:
         times.append(time.perf_counter())
         if kept is not None:
-            kept.append(batch)
+            of_all = batch.log_probabilities[-1:].copy()  # a table has many more
+            kept.append(dataclasses.replace(batch, log_probabilities=of_all))
         yield batch
 
 

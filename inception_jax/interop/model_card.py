@@ -6,7 +6,6 @@ Only what the checkpoint and the run's results say; where they say nothing, so d
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from inception_jax import configuration, workdir
@@ -78,9 +77,9 @@ def find_results(model: Trained) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob("evaluate_*.json")):
         try:
             result = json.loads(path.read_text())
-            (checkpoint,) = result["checkpoints"]
-            same = Path(checkpoint).name == model.checkpoint.resolve().name
-            if same and (result["step"], result["weights"]) == (model.step, model.weights):
+            # Results of older versions do not say whose they are.
+            (digest,) = result["digests"]
+            if (digest, result["weights"]) == (model.digest, model.weights):
                 yield result
         except (ValueError, KeyError, TypeError):  # an ensemble, or nothing of ours
             log.debug(f"{path} says nothing of {model.checkpoint} alone")

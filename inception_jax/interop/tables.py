@@ -25,7 +25,7 @@ STEM_NAMES = tuple(row.name for row in STEMS["imagenet"] if isinstance(row, Conv
 MODULE_NAMES = tuple(row.name for row in MODULES if isinstance(row, InceptionRow))
 BRANCH_NAMES = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 
-_MOST_NAMED = 20  # of each kind of problem: a file of another network has hundreds
+_MOST_NAMED = 20  # where names are only to say what a file or a network is
 
 
 class Transform(NamedTuple):
@@ -102,7 +102,7 @@ def to_ours(network: Network, table: Mapping[str, Theirs], tensors: Tensors, fil
 
     Raises:
       UserError: tensors are missing, unknown, misshapen, no floating point or not finite; each is
-        named, up to twenty of a kind.
+        named.
     """
     shapes = _shapes(network)
     expected = {theirs.name for theirs in table.values()}
@@ -133,7 +133,7 @@ def to_ours(network: Network, table: Mapping[str, Theirs], tensors: Tensors, fil
                 arrays[path] = np.ascontiguousarray(theirs.transform.to_ours(tensor), np.float32)
             if not np.isfinite(arrays[path]).all():
                 problems["NaN or infinite"].append(theirs.name)
-    found = [f"{what}: {_list(names)}" for what, names in problems.items() if names]
+    found = [f"{what}: {', '.join(names)}" for what, names in problems.items() if names]
     if classes:
         wanted = network.config.num_classes
         hint = f"(set --config.model.num_classes={classes})"
