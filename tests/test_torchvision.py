@@ -239,7 +239,7 @@ def test_another_network_of_torchvision_is_refused(tmp_path):
     from torchvision.models import resnet18
 
     file = save(resnet18(weights=None), tmp_path / "resnet18.pth")
-    with pytest.raises(UserError, match=r"missing: conv1\..* and \d+ more; not part of it: bn1"):
+    with pytest.raises(UserError, match=r"missing: conv1\..*; not part of it: bn1"):
         converted.run("torchvision", file, tmp_path / "out")
 
 
