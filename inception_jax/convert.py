@@ -15,7 +15,7 @@ from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe
 from inception_jax.data.pipeline import check_data
 from inception_jax.data.preparing import ilsvrc2012
-from inception_jax.errors import UsageError
+from inception_jax.errors import UsageError, UserError
 from inception_jax.interop import published
 
 
@@ -38,9 +38,13 @@ def name_classes(count: int, file: Path | None) -> tuple[str, ...]:
 
     Raises:
       UsageError: the file has another number of lines.
+      UserError: it is no text.
     """
     if file is not None:
-        names = tuple(file.read_text().splitlines())
+        try:
+            names = tuple(file.read_text(encoding="utf-8-sig").splitlines())
+        except UnicodeDecodeError:
+            raise UserError(f"{file} is no text in UTF-8") from None
         if len(names) != count:
             raise UsageError(f"{file} has {len(names)} lines and the network {count} classes")
         return names

@@ -16,7 +16,7 @@ from types import ModuleType
 
 from inception_jax import cli
 from inception_jax.distributed import devices
-from inception_jax.errors import UserError
+from inception_jax.errors import UsageError, UserError
 from inception_jax.evaluation import trained
 
 # Each has `write(model, path)`. Imported when asked for: their packages are optional.
@@ -61,12 +61,12 @@ def written_whole(output: Path) -> Iterator[Path]:
     """A path to write a file or a folder to, which becomes `output` when the block has ended well.
 
     Raises:
-      UserError: `output` exists, or its folder does not.
+      UsageError: `output` exists, or its folder does not.
     """
     if output.exists() or output.is_symlink():
-        raise UserError(f"{output} exists: move it away, or choose another --output")
+        raise UsageError(f"{output} exists: move it away, or choose another --output")
     if not output.parent.is_dir():
-        raise UserError(f"no folder {str(output.parent)!r} for --output")
+        raise UsageError(f"no folder {str(output.parent)!r} for --output")
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
         unfinished = Path(folder) / output.name
         yield unfinished

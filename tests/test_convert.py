@@ -203,7 +203,7 @@ def small(small_tensors, tmp_path):
 
 def test_a_checkpoint_says_where_its_weights_are_from(small, tmp_path):
     names = tmp_path / "names.txt"
-    names.write_text("\n".join("abcdefg"))
+    names.write_text("\n".join("abcdefg"), encoding="utf-8-sig")  # as Windows does
     output = converted.run(
         "torchvision", small, tmp_path / "new" / "one", *SMALL, class_names=names
     )

@@ -249,7 +249,8 @@ def test_the_result_is_printed_and_written(command, digits_run, newest):
 
 def test_other_evaluations_have_files_of_their_own(command, digits_run, newest, tmp_path):
     override = "--config.evaluation.short_side=18"
-    result = command("evaluate", "--workdir", digits_run, override, "--split", "test[:20]")
+    others = ["--config.data.threads=1", "--config.data.batch_size=7"]  # of the same numbers
+    result = command("evaluate", "--workdir", digits_run, override, *others, "--split", "test[:20]")
     written = Path(result.stderr.splitlines()[-1].removeprefix("wrote "))
     found = json.loads(written.read_text())
     assert found["overrides"] == [override]

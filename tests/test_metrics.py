@@ -176,15 +176,16 @@ def test_bad_images_are_wrong_answers_with_the_loss_of_chance():
 
 
 def test_answers_that_are_no_numbers_are_wrong():
-    scores = np.concatenate([logs([[0.6, 0.3, 0.1]]), np.full((1, 3), np.nan, np.float32)])
+    nan = np.float32(np.nan)
+    scores = np.concatenate([logs([[0.6, 0.3, 0.1]]), [[nan, nan, nan], [0, nan, -5]]])
     tally = Tally(3)
-    tally.add(scores, np.array([[1, 0, 0], [1, 0, 1]], bool), np.zeros(2, bool))
+    tally.add(scores, np.array([[1, 0, 0], [1, 0, 1], [1, 0, 0]], bool), np.zeros(3, bool))
     summary = tally.summary()
-    assert (summary["top1"], summary["top5"], summary["examples"]) == (0.5, 0.5, 2)
+    assert (summary["top1"], summary["top5"], summary["examples"]) == (1 / 3, 1 / 3, 3)
     assert math.isnan(summary["loss"])
     assert math.isfinite(summary["calibration_error"])
     assert tally.confusions() == []
-    assert tally.of_each_class() == [{"label": 0, "examples": 2, "top1": 0.5}]
+    assert tally.of_each_class() == [{"label": 0, "examples": 3, "top1": 1 / 3}]
 
 
 def test_a_label_that_cannot_be_chosen_is_never_right():

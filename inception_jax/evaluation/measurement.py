@@ -22,7 +22,7 @@ from inception_jax.reporting import progress
 
 Result = dict[str, Any]
 
-# Overrides that change where and how fast, but not what is measured.
+# Overrides that change where and how fast, but not what is measured: results do not have them.
 _SAME_NUMBERS = ("data.data_dir", "data.threads", "data.batch_size")
 
 

@@ -47,10 +47,10 @@ class Tally:
         known = labels.any(axis=1)
         scores, labels, bad = log_probabilities[known], labels[known], bad[known]
         rows = np.arange(len(scores))
-        label = np.argmax(np.where(labels, np.nan_to_num(scores, nan=-np.inf), -np.inf), axis=1)
-        label = np.where(labels[rows, label], label, labels.argmax(axis=1))  # all of them at -inf
+        least = np.finfo(scores.dtype).min  # above -inf: a label is chosen whatever its score
+        label = np.argmax(np.where(labels, np.nan_to_num(scores, nan=least), -np.inf), axis=1)
         best = scores[rows, label]
-        usable = np.isfinite(best) & ~bad
+        usable = np.isfinite(best) & ~np.isnan(scores).any(axis=1) & ~bad
         ahead = scores > best[:, None]
         ahead |= (scores == best[:, None]) & (np.arange(scores.shape[1]) < label[:, None])
         confidence = np.exp(scores.max(axis=1).astype(np.float64))

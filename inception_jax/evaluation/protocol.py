@@ -130,7 +130,7 @@ class Protocol:
         combinations: Sequence[Combination] = (),
         allowed: np.ndarray | None = None,
     ):
-        """All of these.
+        """Fixes what is asked, but for the weights.
 
         Args:
           networks: each with its config, which says how it is shown an image; of the same classes.

@@ -21,7 +21,7 @@ def describe(model: Trained) -> dict[str, Any]:
         "producer": f"inception_jax {inception_jax.__version__}",
         "checkpoint_step": model.step,
         "weights": model.weights,
-        "class_names": class_names(model),
+        "class_names": list(model.class_names),
         "image_size": data.image_size,
         "preprocessing": {
             "resize": evaluation.resize,
@@ -33,12 +33,6 @@ def describe(model: Trained) -> dict[str, Any]:
         },
         "config": portable_config(model),
     }
-
-
-def class_names(model: Trained) -> list[str]:
-    """One for each output; its number where the checkpoint has no name."""
-    unnamed = range(len(model.class_names), model.network.config.num_classes)
-    return [*model.class_names, *map(str, unnamed)]
 
 
 def portable_config(model: Trained) -> dict[str, Any]:

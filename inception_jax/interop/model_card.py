@@ -16,9 +16,6 @@ from inception_jax.models.describe import describe as describe_network
 
 log = logging.getLogger(__name__)
 
-# They do not change what an evaluation measures, and may name folders of this machine.
-_NOT_MEASURED = ("data.batch_size", *configuration.FREE_FIELDS)
-
 # They do not change what is trained.
 _BOOKKEEPING = ("name", "evaluation.every", "training.log_every")
 
@@ -243,9 +240,8 @@ def _crops(result: dict[str, Any]) -> str:
 
 def _changed_settings(result: dict[str, Any]) -> list[str]:
     """What a result was measured with besides the config, as `evaluation.short_side=320`."""
-    overrides = [text.lstrip("-").removeprefix("config.") for text in result["overrides"]]
-    settings = [text for text in overrides if text.partition("=")[0] not in _NOT_MEASURED]
-    average = result.get("average", "probabilities")  # older results do not say
+    settings = [text.lstrip("-").removeprefix("config.") for text in result["overrides"]]
+    average = result["average"]
     return settings + [f"average={average}"] * (average != "probabilities")
 
 
