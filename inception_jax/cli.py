@@ -100,6 +100,8 @@ def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> int:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS narrate every step
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # and Orbax's failures come as errors
     debug = "--debug" in argv
+    if not debug:  # where Orbax fails, it leaves other reads behind, each with a traceback
+        sys.unraisablehook = lambda ignored: log.debug(f"ignored: {ignored.exc_value!r}")
     try:
         flags, overrides = parser.parse_known_args(_join_values(argv))
         for argument in overrides:

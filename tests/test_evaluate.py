@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import re
 import shutil
 import types
@@ -604,15 +603,3 @@ def test_a_checkpoint_that_was_written_again_is_evaluated(tmp_path, monkeypatch)
         lambda: follower.move_away(4), lambda: follower.save(4), lambda: follower.save(6),
     ]  # fmt: skip
     assert follower.follow() == [2, 4, 6]
-
-
-def test_a_checkpoint_deleted_while_it_is_read_is_left_out(tmp_path, monkeypatch, caplog):
-    """What is said depends on which of its files were still there: these are Orbax's errors."""
-    monkeypatch.setattr(logging.getLogger("inception_jax"), "propagate", True)
-    follower = Follower(tmp_path, monkeypatch)
-    follower.save(1, FileNotFoundError(2, "No such file or directory", "checkpoints/1/seal.json"))
-    follower.save(2, ValueError('NOT_FOUND: Error opening "zarr" driver:\nError reading ...'))
-    follower.save(6)
-    assert follower.follow() == [6]
-    for step in (1, 2):
-        assert any(str(tmp_path / "checkpoints" / str(step)) in line for line in caplog.messages)

@@ -21,6 +21,9 @@ _WRITTEN_LAST = "commit_success.txt"
 _METADATA, _COMMIT_TIME = "_CHECKPOINT_METADATA", "commit_timestamp_nsecs"
 
 
+_NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)  # where a file should be
+
+
 class DamagedCheckpointError(Exception):
     """What is wrong with a checkpoint directory, naming the file or array."""
 
@@ -37,25 +40,31 @@ def seal(directory: Path) -> None:
 
 def verify_seal(directory: Path) -> None:
     """Raises DamagedCheckpointError unless every sealed file is there, unchanged, and no other."""
-    if not (directory / SEAL).is_file():
-        raise DamagedCheckpointError(f"{SEAL} is missing")
     try:
         digests = dict(json.loads((directory / SEAL).read_text()))
+    except _NOT_THERE:
+        raise DamagedCheckpointError(f"{SEAL} is missing") from None
     except ValueError:
         raise DamagedCheckpointError(f"{SEAL} is not readable") from None
-    for name, digest in digests.items():
-        if not (directory / name).is_file():
-            raise DamagedCheckpointError(f"file {name} is missing")
-        if _digest(directory / name) != digest:
-            raise DamagedCheckpointError(f"file {name} has changed since it was written")
-    found = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    try:
+        for name, digest in digests.items():
+            if _digest(directory / name) != digest:
+                raise DamagedCheckpointError(f"file {name} has changed since it was written")
+        paths = [path for path in directory.rglob("*") if path.is_file()]
+    except _NOT_THERE as error:  # maybe just now: a run deletes its older ones
+        name = Path(error.filename).relative_to(directory)
+        raise DamagedCheckpointError(f"file {name} is missing") from None
+    found = {str(path.relative_to(directory)) for path in paths}
     if unknown := found - digests.keys() - {SEAL, _WRITTEN_LAST}:
         raise DamagedCheckpointError(f"file {min(unknown)} does not belong to it")
 
 
 def digest(directory: Path) -> str:
     """SHA-256 of the seal: two checkpoints that have the same are the same."""
-    return _digest(directory / SEAL)
+    try:
+        return _digest(directory / SEAL)
+    except _NOT_THERE:
+        raise DamagedCheckpointError(f"{SEAL} is missing") from None
 
 
 def describe_arrays(tree: Any) -> dict[str, dict[str, Any]]:

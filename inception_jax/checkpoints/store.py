@@ -4,12 +4,14 @@ A checkpoint is a directory, WORKDIR/checkpoints/STEP where a run made it, with 
 (nested dictionaries of arrays) and `description` (JSON: what the state is, see `describe.py`).
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
 import math
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +165,8 @@ def read_description(checkpoint: Path) -> dict[str, Any]:
         raise UserError(f"no checkpoint directory {str(checkpoint)!r}")
     integrity.verify_seal(checkpoint)
     item = checkpoint.absolute() / "description"
-    return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(item)
+    with _reading(checkpoint):
+        return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(item)
 
 
 def restore(checkpoint: Path, target: Tree, sharding: jax.sharding.Sharding) -> Restored:
@@ -189,9 +192,24 @@ def restore(checkpoint: Path, target: Tree, sharding: jax.sharding.Sharding) -> 
         partial_restore=True,
     )
     checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-    tree = checkpointer.restore(checkpoint.absolute() / "state", args=arguments)
+    with _reading(checkpoint):
+        tree = checkpointer.restore(checkpoint.absolute() / "state", args=arguments)
     integrity.verify_arrays(tree, description["arrays"])
     return Restored(tree, description)
+
+
+@contextlib.contextmanager
+def _reading(checkpoint: Path) -> Iterator[None]:
+    """A run may delete a checkpoint while another process reads it, and Orbax fails in many ways.
+
+    Raises:
+      DamagedCheckpointError: it is not what it was; else what Orbax says.
+    """
+    try:
+        yield
+    except Exception:
+        integrity.verify_seal(checkpoint)
+        raise
 
 
 def _check_same_arrays(checkpoint: Path, target: Tree, described: dict[str, Any]) -> None:

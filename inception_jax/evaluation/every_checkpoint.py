@@ -61,10 +61,8 @@ def evaluate(
                 model = trained.load(checkpoint, mesh, weights, overrides=asked.overrides)
             except UsageError:
                 raise
-            # Damaged, or the run deletes it while it is read, for which Orbax has other errors.
-            except (UserError, OSError, ValueError) as error:
-                named = "" if isinstance(error, UserError) else f"{checkpoint} cannot be read: "
-                log.warning(f"left out: {named}{' '.join(str(error).split())}")
+            except UserError as error:  # damaged, or the run deletes it while it is read
+                log.warning(f"left out: {error}")
                 left_out.add(step)
                 continue
             measurement = measurement or Measurement([model], asked, mesh)

@@ -51,6 +51,7 @@ def load(
     """
     try:
         description = store.read_description(checkpoint)
+        digest = integrity.digest(checkpoint)
         config = configuration.override(configuration.from_dict(description["config"]), overrides)
         network = build(network_config(config))
         averaged = config.training.average_decay > 0
@@ -73,7 +74,7 @@ def load(
         batch_stats=values["batch_stats"],
         weights=weights,
         description=description,
-        digest=integrity.digest(checkpoint),
+        digest=digest,
     )
 
 
