@@ -122,6 +122,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "average_decay": 0.9999,
             "average_start": "0 steps",
             "log_every": "100 steps",  # one line of metrics.jsonl
+            # Minutes without a step, nor a batch of an evaluation, after which a run counts as
+            # stuck and ends, to be started again. Compiling takes a few. 0: never.
+            "watchdog": 30.0,
         }
     )
     config.evaluation = ConfigDict(

@@ -1,7 +1,4 @@
-"""What every command shares: its flags, its log, and errors as one line and an exit code.
-
-Exit codes: 0 done, 1 error, 2 wrong usage or config (42, preempted, is reserved: start me again).
-"""
+"""What every command shares: its flags, its log, and errors as one line and an exit code."""
 
 import argparse
 import logging
@@ -11,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from inception_jax.errors import UsageError, UserError
+from inception_jax.distributed import processes
+from inception_jax.errors import ExitCode, PreemptedError, UsageError, UserError
 from inception_jax.reporting import console
 
 log = logging.getLogger("inception_jax")
@@ -92,10 +90,12 @@ def run(main: Callable[[argparse.Namespace, list[str]], None], parser: Parser) -
 
     Overrides are the arguments that start with --config. ; any other unknown one is an error.
     """
-    sys.exit(_run(main, parser, sys.argv[1:]))
+    exit_code, message = _run(main, parser, sys.argv[1:])
+    processes.leave(exit_code, message)
+    sys.exit(exit_code)
 
 
-def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> int:
+def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> tuple[ExitCode, str]:
     console.attach(log)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS narrate every step
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # and Orbax's failures come as errors
@@ -110,15 +110,22 @@ def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> int:
         main(flags, overrides)
     except BrokenPipeError:  # whoever reads the output wants no more, as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return ExitCode.ERROR, "nobody reads its output"
     except KeyboardInterrupt:
         log.error("interrupted")
-        return 1
+        return ExitCode.ERROR, "interrupted"
+    except PreemptedError as error:
+        log.info(str(error))
+        return ExitCode.START_AGAIN, str(error)
     except Exception as error:
         log.log(logging.ERROR if debug else logging.DEBUG, "traceback", exc_info=True)
-        log.error(f"error: {_in_one_line(error)}")
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+        if not isinstance(error, UserError):
+            processes.blame()
+        message = _in_one_line(error)
+        log.error(f"error: {message}")
+        usage = isinstance(error, UsageError)
+        return ExitCode.WRONG_USAGE if usage else ExitCode.ERROR, message
+    return ExitCode.DONE, ""
 
 
 def _in_one_line(error: Exception) -> str:

@@ -24,6 +24,7 @@ FREE_FIELDS = (
     "data.threads",
     "data.max_bad_fraction",
     "evaluation.bad_images",
+    "training.watchdog",
 )
 
 # Smallest and largest value of the plain numbers; choices and shapes are checked by who uses them.
@@ -45,6 +46,7 @@ RANGES = {
     "schedule.final_learning_rate": (0, math.inf),
     "training.auxiliary_weight": (0, math.inf),
     "training.average_decay": (0, 1),
+    "training.watchdog": (0, 1e6),
     "checkpoints.keep_last": (1, math.inf),  # a run resumes from the newest
     "checkpoints.keep_best": (0, math.inf),
 }
@@ -67,6 +69,7 @@ ADDED_FIELDS = {
     "evaluation.bad_images": "error",
     "evaluation.resize": "short_side",
     "evaluation.interpolation": "area",
+    "training.watchdog": 30.0,
 }
 
 

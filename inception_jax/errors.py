@@ -1,4 +1,17 @@
-"""The two errors that a person is meant to read: one line, naming the thing and the remedy."""
+"""The errors that a person is meant to read, one line that names the thing and the remedy; and the
+exit codes, which launchers understand.
+"""
+
+import enum
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended."""
+
+    DONE = 0
+    ERROR = 1
+    WRONG_USAGE = 2
+    START_AGAIN = 42  # preempted, stuck, or another process is lost: the same command goes on
 
 
 class UserError(Exception):
@@ -7,3 +20,7 @@ class UserError(Exception):
 
 class UsageError(UserError):
     """The command line or the config is wrong; nothing was started. Exit code 2."""
+
+
+class PreemptedError(UserError):
+    """The machine will be taken away; the same command goes on later. Exit code 42."""

@@ -11,7 +11,6 @@ import pytest
 
 from inception_jax.checkpoints import integrity, store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
-from inception_jax.distributed import devices
 from inception_jax.errors import UserError
 
 
@@ -33,11 +32,6 @@ def shapes(tree: dict) -> dict:
 
 
 @pytest.fixture
-def sharding():
-    return devices.replicated(devices.make_mesh())
-
-
-@pytest.fixture
 def saved(tmp_path):
     """Checkpoints 5 and 7."""
     directory = tmp_path / "checkpoints"
@@ -47,15 +41,15 @@ def saved(tmp_path):
     return directory
 
 
-def test_what_is_saved_comes_back_whole_or_in_part(saved, sharding):
+def test_what_is_saved_comes_back_whole_or_in_part(saved):
     tree = make_tree(7)
-    restored = store.restore(saved / "7", shapes(tree), sharding)
+    restored = store.restore(saved / "7", shapes(tree))
     jax.tree.map(np.testing.assert_array_equal, restored.tree, tree)
     assert restored.tree.keys() == tree.keys()  # empty parts too
     assert restored.description["config"] == {"a": 1}
     assert restored.description["step"] == 7
     part = {"params": {"conv1": shapes(tree)["params"]["conv1"]}}
-    restored = store.restore(saved / "7", part, sharding)
+    restored = store.restore(saved / "7", part)
     np.testing.assert_array_equal(restored.tree["params"]["conv1"]["7x7_s2"]["bias"], 7)
 
 
@@ -72,9 +66,9 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert store.steps(tmp_path) == [8, 9, 10]
 
 
-def test_saving_does_not_follow_later_changes_of_the_state(tmp_path, sharding):
+def test_saving_does_not_follow_later_changes_of_the_state(tmp_path):
     add = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
-    tree = jax.device_put({"x": np.zeros(1_000_000, np.float32)}, sharding)
+    tree = jax.device_put({"x": np.zeros(1_000_000, np.float32)})
     with store.CheckpointWriter(tmp_path, keep_last=9, keep_best=0) as checkpoints:
         for step in range(1, 6):
             tree = add(tree)
@@ -82,11 +76,11 @@ def test_saving_does_not_follow_later_changes_of_the_state(tmp_path, sharding):
             tree = add(add(tree))
     for step in range(1, 6):
         target = {"x": jax.ShapeDtypeStruct((1_000_000,), np.float32)}
-        restored = store.restore(tmp_path / str(step), target, sharding)
+        restored = store.restore(tmp_path / str(step), target)
         np.testing.assert_array_equal(restored.tree["x"], 3 * step - 2)
 
 
-def test_a_flipped_bit_in_any_file_is_found(saved, sharding):
+def test_a_flipped_bit_in_any_file_is_found(saved):
     target, rng = shapes(make_tree(7)), np.random.default_rng(0)
     files = [path for path in (saved / "7").rglob("*") if path.is_file()]
     assert len(files) > 5
@@ -99,7 +93,7 @@ def test_a_flipped_bit_in_any_file_is_found(saved, sharding):
             flipped[position] ^= 1 << int(rng.integers(8))
             path.write_bytes(flipped)
             try:
-                restored = store.restore(saved / "7", target, sharding)
+                restored = store.restore(saved / "7", target)
             except DamagedCheckpointError:
                 continue
             finally:
@@ -110,7 +104,7 @@ def test_a_flipped_bit_in_any_file_is_found(saved, sharding):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see cli.py
-def test_what_is_deleted_while_it_is_read_is_damaged(saved, sharding, tmp_path, monkeypatch):
+def test_what_is_deleted_while_it_is_read_is_damaged(saved, tmp_path, monkeypatch):
     """As a run deletes its older checkpoints: Orbax has an error of its own for each file."""
     verify, target = integrity.verify_seal, shapes(make_tree(7))
     files = [path.relative_to(saved) for path in (saved / "7").rglob("*") if path.is_file()]
@@ -126,7 +120,7 @@ def test_what_is_deleted_while_it_is_read_is_damaged(saved, sharding, tmp_path, 
 
         monkeypatch.setattr(integrity, "verify_seal", verify_and_delete)
         try:
-            store.restore(checkpoint, target, sharding)
+            store.restore(checkpoint, target)
         except DamagedCheckpointError as error:
             found.append(str(error))
     gc.collect()  # what Orbax left behind complains now, and not in another test
@@ -134,7 +128,7 @@ def test_what_is_deleted_while_it_is_read_is_damaged(saved, sharding, tmp_path, 
     assert len(found) >= 4  # all of it, a description, a manifest, arrays; other files are not read
 
 
-def test_a_wrong_array_is_found_behind_an_intact_seal(saved, sharding):
+def test_a_wrong_array_is_found_behind_an_intact_seal(saved):
     """Damage before the seal was made: the files are as written, the values are not."""
     item = saved / "7" / "description" / "metadata"
     description = json.loads(item.read_text())
@@ -144,7 +138,7 @@ def test_a_wrong_array_is_found_behind_an_intact_seal(saved, sharding):
     (saved / "7" / integrity.SEAL).unlink()
     integrity.seal(saved / "7")
     with pytest.raises(DamagedCheckpointError, match=f"array {name}"):
-        store.restore(saved / "7", shapes(make_tree(7)), sharding)
+        store.restore(saved / "7", shapes(make_tree(7)))
 
 
 def test_array_checksums_see_values_shape_and_type():
@@ -173,7 +167,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_restoring_falls_back_says_so_and_loses_nothing(damage, saved, sharding, tmp_path, caplog):
+def test_restoring_falls_back_says_so_and_loses_nothing(damage, saved, tmp_path, caplog):
     DAMAGES[damage](saved)
     still_good = (*list(DAMAGES)[:2], "a copy under another number")
     newest = 7 if damage in still_good else 5
@@ -182,7 +176,7 @@ def test_restoring_falls_back_says_so_and_loses_nothing(damage, saved, sharding,
     caplog.clear()
 
     aside = tmp_path / "damaged_checkpoints"
-    restored = store.restore_newest(saved, shapes(make_tree(0)), sharding, aside)
+    restored = store.restore_newest(saved, shapes(make_tree(0)), aside)
 
     assert restored is not None
     assert restored.description["step"] == newest
@@ -198,14 +192,14 @@ def test_restoring_falls_back_says_so_and_loses_nothing(damage, saved, sharding,
         checkpoints.save(7 if newest == 5 else 9, make_tree(1), {})
 
 
-def test_damage_in_an_older_checkpoint_does_not_stop_a_run(tmp_path, sharding, caplog):
+def test_damage_in_an_older_checkpoint_does_not_stop_a_run(tmp_path, caplog):
     directory = tmp_path / "checkpoints"
     with store.CheckpointWriter(directory, keep_last=3, keep_best=1) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(step, make_tree(step), {}, top1=0.5)
     (directory / "1" / "metrics" / "metrics").write_text("{")
     aside = tmp_path / "aside"
-    restored = store.restore_newest(directory, shapes(make_tree(0)), sharding, aside)
+    restored = store.restore_newest(directory, shapes(make_tree(0)), aside)
     assert restored is not None
     assert restored.description["step"] == 3
     assert "checkpoint 1 is damaged (file metrics/metrics" in caplog.text
@@ -234,21 +228,21 @@ def test_an_error_while_saving_does_not_hide_the_first_one(tmp_path, monkeypatch
     assert store.steps(tmp_path) == []
 
 
-def test_no_good_checkpoint_at_all(saved, sharding, tmp_path, caplog):
+def test_no_good_checkpoint_at_all(saved, tmp_path, caplog):
     for step in ("5", "7"):
         (saved / step / integrity.SEAL).write_text("{")
     target = shapes(make_tree(0))
-    assert store.restore_newest(saved, target, sharding, tmp_path / "aside") is None
+    assert store.restore_newest(saved, target, tmp_path / "aside") is None
     assert "starting from step 0" in caplog.text
-    assert store.restore_newest(tmp_path / "nothing", target, sharding, tmp_path / "aside") is None
+    assert store.restore_newest(tmp_path / "nothing", target, tmp_path / "aside") is None
 
 
-def test_another_models_checkpoint_is_refused(saved, sharding):
+def test_another_models_checkpoint_is_refused(saved):
     target = shapes(make_tree(0))
     target["params"]["conv1"]["7x7_s2"]["kernel"] = jax.ShapeDtypeStruct((3,), np.float32)
     with pytest.raises(UserError, match=r"no array params/conv1/7x7_s2/kernel"):
-        store.restore(saved / "7", target, sharding)
+        store.restore(saved / "7", target)
     target = shapes(make_tree(0))
     target["params"]["conv1"]["7x7_s2"]["bias"] = jax.ShapeDtypeStruct((4,), np.float32)
     with pytest.raises(UserError, match=r"bias of shape \[5\], the model needs \[4\]"):
-        store.restore(saved / "7", target, sharding)
+        store.restore(saved / "7", target)

@@ -2,6 +2,9 @@
 
 A checkpoint is a directory, WORKDIR/checkpoints/STEP where a run made it, with the items `state`
 (nested dictionaries of arrays) and `description` (JSON: what the state is, see `describe.py`).
+
+Everything here is done by one process for itself, without waiting for others: a state is the same
+in all of them, so that one writes it, and arrays are read to the host.
 """
 
 import contextlib
@@ -45,6 +48,7 @@ class CheckpointWriter:
 
     def __init__(self, directory: Path, *, keep_last: int, keep_best: int):
         self._directory = directory.absolute()
+        self._directory.mkdir(parents=True, exist_ok=True)  # Orbax makes it with all processes
         self._saving: int | None = None
         policies = checkpoint_managers
         self._manager = ocp.CheckpointManager(
@@ -63,6 +67,8 @@ class CheckpointWriter:
                     ]
                 ),
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+                multiprocessing_options=_alone(),
+                create=False,
             ),
         )
 
@@ -76,6 +82,8 @@ class CheckpointWriter:
           top1: accuracy in an evaluation of this very state, if there was one.
         """
         self._manager.wait_until_finished()  # one save at a time: the seal belongs to one step
+        if step in self._manager.all_steps():
+            self._manager.delete(step)  # saved when the run was interrupted, evaluated only now
         self._saving = step
         # Own copies: the next training step reuses the memory behind the state.
         host = jax.tree.map(functools.partial(np.array, copy=True), tree)
@@ -91,9 +99,8 @@ class CheckpointWriter:
 
     def _seal(self) -> None:
         """Called by Orbax when all files are written and the directory has no final name yet."""
-        if jax.process_index() == 0:
-            (unfinished,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
-            integrity.seal(unfinished)
+        (unfinished,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        integrity.seal(unfinished)
 
     def __enter__(self) -> "CheckpointWriter":
         return self
@@ -123,7 +130,8 @@ def write(directory: Path, tree: Tree, description: dict[str, Any]) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as folder:
         unfinished = Path(folder) / directory.name
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        handler = ocp.CompositeCheckpointHandler(multiprocessing_options=_alone())
+        with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
             checkpointer.save(
                 unfinished,
                 args=ocp.args.Composite(
@@ -132,6 +140,14 @@ def write(directory: Path, tree: Tree, description: dict[str, Any]) -> None:
             )
         integrity.seal(unfinished)
         unfinished.rename(directory)
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """For Orbax: this process waits for no other."""
+    this = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process_{this}"
+    )
 
 
 def _ranking(metrics: dict[str, float]) -> float:
@@ -166,16 +182,18 @@ def read_description(checkpoint: Path) -> dict[str, Any]:
     integrity.verify_seal(checkpoint)
     item = checkpoint.absolute() / "description"
     with _reading(checkpoint):
-        return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(item)
+        return ocp.Checkpointer(
+            ocp.JsonCheckpointHandler(multiprocessing_options=_alone()),
+            multiprocessing_options=_alone(),
+        ).restore(item)
 
 
-def restore(checkpoint: Path, target: Tree, sharding: jax.sharding.Sharding) -> Restored:
-    """Reads the arrays that `target` names and verifies them.
+def restore(checkpoint: Path, target: Tree) -> Restored:
+    """Reads the arrays that `target` names to the host and verifies them.
 
     Args:
       checkpoint: the directory.
       target: nested dictionaries of shapes and dtypes; a part of what was saved will do.
-      sharding: how the arrays are to lie on the devices.
 
     Raises:
       UserError: it holds other arrays than `target`.
@@ -183,15 +201,17 @@ def restore(checkpoint: Path, target: Tree, sharding: jax.sharding.Sharding) -> 
     """
     description = read_description(checkpoint)
     _check_same_arrays(checkpoint, target, description["arrays"])
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target
-    )
     arguments = ocp.args.PyTreeRestore(
-        item=abstract,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+        item=target,
+        restore_args=jax.tree.map(
+            lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), target
+        ),
         partial_restore=True,
     )
-    checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    checkpointer = ocp.Checkpointer(
+        ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone()),
+        multiprocessing_options=_alone(),
+    )
     with _reading(checkpoint):
         tree = checkpointer.restore(checkpoint.absolute() / "state", args=arguments)
     integrity.verify_arrays(tree, description["arrays"])
@@ -236,9 +256,7 @@ def newest_good(directory: Path) -> Path | None:
     return None
 
 
-def restore_newest(
-    directory: Path, target: Tree, sharding: jax.sharding.Sharding, set_aside: Path
-) -> Restored | None:
+def restore_newest(directory: Path, target: Tree, set_aside: Path) -> Restored | None:
     """Restores the newest good checkpoint; moves damaged ones to `set_aside`, losing nothing.
 
     Older ones are verified, too: what Orbax is then told to look after is sound.
@@ -251,7 +269,7 @@ def restore_newest(
         try:
             verify(checkpoint)
             if restored is None:
-                restored = restore(checkpoint, target, sharding)
+                restored = restore(checkpoint, target)
                 log.info(f"resuming from {checkpoint}")
         except DamagedCheckpointError as error:
             moved = _move_aside(checkpoint, set_aside)

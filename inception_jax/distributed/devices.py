@@ -7,6 +7,8 @@ import functools
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from inception_jax.errors import UsageError
@@ -49,4 +51,45 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Puts a tree of host arrays, the same in every process, on all devices."""
-    return jax.device_put(tree, replicated(mesh))
+
+    def put(leaf: Any) -> jax.Array:  # `device_put` would compare it over all processes
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(
+            array.shape, replicated(mesh), lambda _: array, dtype=array.dtype
+        )
+
+    return jax.tree.map(put, tree)
+
+
+def from_first_process(tree: Any) -> Any:
+    """Process 0's values of a tree of host arrays, in every process, to the bit.
+
+    Args:
+      tree: of the same structure, shapes and dtypes in all processes.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [np.asarray(leaf) for leaf in leaves]
+    # As bytes: what JAX does to send them, a sum with zeros, would turn -0.0 to 0.0.
+    sent = np.concatenate([np.frombuffer(array.tobytes(), np.uint8) for array in arrays])
+    received = np.split(
+        multihost_utils.broadcast_one_to_all(sent), np.cumsum([array.nbytes for array in arrays])
+    )
+    return jax.tree.unflatten(
+        structure,
+        [
+            part.view(array.dtype).reshape(array.shape)
+            for part, array in zip(received, arrays, strict=False)  # the last part is empty
+        ],
+    )
+
+
+def first_collective() -> None:
+    """A sum over all devices of all processes: from then on they are connected.
+
+    Gloo, the transport between CPUs, gives the processes 30 s to connect, less than one may compile
+    longer than another; once connected they wait for one another.
+    """
+    mesh = make_mesh()
+    ones = replicate(np.ones(mesh.size, np.float32), mesh)
+    total = jax.jit(lambda values: values.sum(), out_shardings=replicated(mesh))
+    total(jax.device_put(ones, split_batch(mesh))).block_until_ready()

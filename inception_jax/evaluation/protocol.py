@@ -21,6 +21,7 @@ from inception_jax.data.evaluation_crops import PROTOCOLS, Geometry
 from inception_jax.data.normalization import normalize
 from inception_jax.data.pipeline import EvaluationInput, evaluation_batches
 from inception_jax.data.sources import Source
+from inception_jax.distributed import preemption, watchdog
 from inception_jax.distributed.devices import replicated, split_batch
 from inception_jax.evaluation.metrics import Tally
 from inception_jax.models.network import Network
@@ -201,6 +202,7 @@ class Protocol:
 
         Raises:
           BadImageError: an unreadable image, unless evaluation.bad_images is "wrong".
+          PreemptedError: it is time to stop.
         """
         wanted = EvaluationInput(
             geometries=self._geometries,
@@ -233,6 +235,8 @@ def _one_behind(batches: Iterator[dict[str, Any]]) -> Iterator[Answers]:
     """One batch computes while the answers of the one before are read."""
     ahead = None
     for batch in batches:
+        watchdog.beat()
+        preemption.check()
         if ahead is not None:
             yield _to_host(ahead)
         ahead = batch

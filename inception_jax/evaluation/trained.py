@@ -60,7 +60,7 @@ def load(
         weights = weights or ("average" if averaged else "raw")
         values = {"params": network.params, "batch_stats": network.batch_stats}
         target = {"average": values} if weights == "average" else values
-        tree = store.restore(checkpoint, target, devices.replicated(mesh)).tree
+        tree = devices.replicate(store.restore(checkpoint, target).tree, mesh)
     except DamagedCheckpointError as error:
         raise UserError(f"{checkpoint} is no good checkpoint: {error}") from error
     values = tree["average"] if weights == "average" else tree

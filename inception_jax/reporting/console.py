@@ -8,6 +8,8 @@ from rich.console import Console
 stdout = Console(highlight=False, markup=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
+_only_warnings = False
+
 
 class _ConsoleHandler(logging.Handler):
     """Prints through the one console, so that a line never tears a progress bar."""
@@ -23,6 +25,20 @@ def attach(log: logging.Logger) -> None:
     handler = _ConsoleHandler(logging.INFO)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers[:] = [handler]
+
+
+def is_for_a_person() -> bool:
+    """Whether a progress bar has a place: a terminal, and no other process that shows one."""
+    return stderr.is_terminal and not _only_warnings
+
+
+def only_warnings() -> None:
+    """Of several processes one tells how it goes; from this one come warnings and errors."""
+    global _only_warnings
+    _only_warnings = True
+    for handler in logging.getLogger("inception_jax").handlers:
+        if isinstance(handler, _ConsoleHandler):
+            handler.setLevel(logging.WARNING)
 
 
 def add_file(log: logging.Logger, path: Path) -> None:

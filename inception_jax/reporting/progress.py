@@ -29,7 +29,7 @@ def show(what: str, total: int, start: int = 0) -> Iterator[Update]:
       total: number of things to do.
       start: how many were done before.
     """
-    if not console.stderr.is_terminal:
+    if not console.is_for_a_person():
 
         def print_line(done: int, text: str = "", seconds_left: float | None = None) -> None:
             if text:

@@ -12,21 +12,21 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inception_jax import workdir
+from inception_jax import configuration, workdir
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe_run
 from inception_jax.data import from_data, order
 from inception_jax.data.pipeline import check_data, read_ahead_bytes, training_batches
 from inception_jax.data.sources import open_source
-from inception_jax.distributed import devices
+from inception_jax.distributed import devices, preemption, processes, watchdog
 from inception_jax.errors import UsageError, UserError
 from inception_jax.evaluation.protocol import make_evaluate
 from inception_jax.models.network import build, network_config
 from inception_jax.reporting import console, progress
-from inception_jax.reporting.metrics_log import MetricsLog
 from inception_jax.reporting.stopwatch import Stopwatch
 from inception_jax.training import durations, warm_start
 from inception_jax.training.optimizer import make_optimizer
+from inception_jax.training.record import open_record
 from inception_jax.training.schedule import make_schedule
 from inception_jax.training.state import TrainState, from_tree, initial_state, to_tree
 from inception_jax.training.steps import make_train_step
@@ -107,6 +107,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     )
     evaluate = make_evaluate(network, config, test, mesh)
     description = describe_run(config, source) | {"total_steps": plan.total}
+    _check_same_job(description, test.fingerprint)
 
     averaging = config.training.average_decay > 0
     state = initial_state(network, optimizer, config.seed, averaging=averaging)
@@ -116,20 +117,16 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         f"and the images being decoded, one in each of {config.data.threads} threads"
     )
 
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(workdir.claim(folder, description["config"]))
+    with contextlib.ExitStack() as until_saved, contextlib.ExitStack() as stack:
+        if processes.is_first():
+            stack.enter_context(workdir.claim(folder, description["config"]))
         log_file = folder / workdir.LOGS / f"process_{jax.process_index()}.log"
         console.add_file(logging.getLogger("inception_jax"), log_file)
-        state, bad_images = _resume(state, folder, config, description, mesh)
-        start = int(state.step)
-        metrics_log = stack.enter_context(MetricsLog(folder, resume_step=start))
-        checkpoints = stack.enter_context(
-            store.CheckpointWriter(
-                folder / workdir.CHECKPOINTS,
-                keep_last=config.checkpoints.keep_last,
-                keep_best=config.checkpoints.keep_best,
-            )
-        )
+        stack.enter_context(watchdog.watch(config.training.watchdog))
+        state, found = _resume(state, folder, config, description, mesh)
+        start = saved = int(state.step)
+        bad_images = found.get("bad_images", 0)
+        record = stack.enter_context(open_record(folder, config.checkpoints, start))
         batches = stack.enter_context(
             training_batches(source, config.data, config.seed, start, plan.total, mesh)
         )
@@ -149,7 +146,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                 return
             rates = watch.read(step)
             epoch = step * config.data.batch_size / len(source)
-            metrics_log.write(step, {"epoch": epoch, **values, **rates})
+            record.write(step, {"epoch": epoch, **values, **rates})
             show(
                 step,
                 f"loss {values['loss']:.4f}, {rates['images_per_second']:.0f} images/s, "
@@ -157,39 +154,57 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                 watch.seconds_left(step),
             )
 
+        def save(step: int, top1: float | None = None, **more: Any) -> None:
+            nonlocal saved
+            while pending:  # nothing is saved before its loss is known to be finite
+                finish_oldest()
+            record.save(step, state, description | {"bad_images": bad_images} | more, top1)
+            saved = step
+
+        def evaluate_and_save(step: int) -> dict[str, Any]:
+            """What was evaluated is saved: else the best state could be gone."""
+            while pending:
+                finish_oldest()
+            log.debug(f"evaluating at step {step}")
+            with watch.paused():
+                evaluation = evaluate(*inference_weights(state))
+                record.write(step, evaluation, split=config.evaluation.split)
+                log.info(
+                    f"step {step}: {config.evaluation.split} top-1 {evaluation['top1']:.4f}, "
+                    f"top-5 {evaluation['top5']:.4f}, loss {evaluation['loss']:.4f} "
+                    f"({evaluation['examples']} examples)"
+                )
+                save(step, evaluation["top1"])
+            return evaluation
+
         evaluation: dict[str, Any] = {}
+        if found.get("evaluation_pending"):
+            evaluation = evaluate_and_save(start)
         for step in range(start + 1, plan.total + 1):
             with watch.waiting():
                 batch = next(batches)
+            if step == start + 1:
+                log.info("compiling the training step")
             state, metrics = train_step(state, batch)
+            if step == start + 1:
+                until_saved.enter_context(preemption.stopping_at_checks())
             pending.append((step, metrics))
             if len(pending) > DISPATCHED_AHEAD:
                 finish_oldest()
-            last = step == plan.total
-            evaluating = last or step % plan.evaluate_every == 0
-            # What was evaluated is saved: else the best state could be gone.
-            saving = evaluating or step % plan.checkpoint_every == 0
-            if not saving:
-                continue
-            while pending:  # nothing is saved before its loss is known to be finite
-                finish_oldest()
-            counted = description | {"bad_images": bad_images}
-            with watch.paused():
+            evaluating = step == plan.total or step % plan.evaluate_every == 0
+            watchdog.beat()
+            try:
+                preemption.check()
                 if evaluating:
-                    try:
-                        evaluation = evaluate(*inference_weights(state))
-                    except UserError:  # an unreadable image: not to cost the steps so far
-                        checkpoints.save(step, to_tree(state), counted)
-                        raise
-                    metrics_log.write(step, evaluation, split=config.evaluation.split)
-                    log.info(
-                        f"step {step}: {config.evaluation.split} top-1 {evaluation['top1']:.4f}, "
-                        f"top-5 {evaluation['top5']:.4f}, loss {evaluation['loss']:.4f} "
-                        f"({evaluation['examples']} examples)"
-                    )
-                top1 = evaluation["top1"] if evaluating else None
-                checkpoints.save(step, to_tree(state), counted, top1)
-    if start == plan.total:
+                    evaluation = evaluate_and_save(step)
+                elif step % plan.checkpoint_every == 0:
+                    with watch.paused():
+                        save(step)
+            except UserError:  # preempted, or an unreadable image: not to cost the steps so far
+                if step > saved:
+                    save(step, evaluation_pending=evaluating)
+                raise
+    if start == plan.total and not evaluation:
         log.info(f"already trained for {plan.total} steps")
         evaluation = evaluate(*inference_weights(state))
     return {"step": plan.total, **evaluation}
@@ -208,31 +223,59 @@ def _resume(
     config: ConfigDict,
     description: dict[str, Any],
     mesh: Mesh,
-) -> tuple[TrainState, int]:
+) -> tuple[TrainState, dict[str, Any]]:
     """The newest good checkpoint of this run, else `model.init_from`, else `state`.
 
+    Process 0 reads it and gives it to the others: all start from the same, wherever their disks.
+
     Returns:
-      The state on the devices, and how many unreadable images the run has met.
+      The state on the devices, and what its checkpoint says of itself.
     """
+    found: dict[str, Any] = {}
+    if processes.is_first():
+        state, found = _read_newest(state, folder, config, description, mesh)
+    if processes.together():
+        processes.barrier("process 0 has the state")
+        state, found = devices.from_first_process(state), processes.from_first(found)
+    return devices.replicate(state, mesh), found
+
+
+def _read_newest(
+    state: TrainState,
+    folder: Path,
+    config: ConfigDict,
+    description: dict[str, Any],
+    mesh: Mesh,
+) -> tuple[TrainState, dict[str, Any]]:
     restored = store.restore_newest(
-        folder / workdir.CHECKPOINTS,
-        to_tree(state),
-        devices.replicated(mesh),
-        folder / workdir.DAMAGED_CHECKPOINTS,
+        folder / workdir.CHECKPOINTS, to_tree(state), folder / workdir.DAMAGED_CHECKPOINTS
     )
     if restored is None:
         if config.model.init_from:
             checkpoint = Path(config.model.init_from).expanduser()
             class_names = tuple(description["class_names"])
             state = warm_start.start_from(state, checkpoint, class_names, mesh)
-        return devices.replicate(state, mesh), 0
+        return state, {}
     workdir.check_same(folder, restored.description["config"], description["config"])
     if restored.description["data_fingerprint"] != description["data_fingerprint"]:
         raise UsageError(
             f"the training data is not what {folder} was trained on (its fingerprint differs): "
             "use the same data, or another --workdir"
         )
-    return from_tree(state, restored.tree), restored.description.get("bad_images", 0)
+    return from_tree(state, restored.tree), restored.description
+
+
+def _check_same_job(description: dict[str, Any], test_fingerprint: str) -> None:
+    """Raises UsageError in a process that would train something else than process 0."""
+    mine = [description["config"], description["data_fingerprint"], test_fingerprint]
+    of_first = processes.from_first(mine)
+    if changed := configuration.differences(of_first[0], mine[0]):
+        raise UsageError(f"its config differs from process 0's in {', '.join(changed)}")
+    if mine[1:] != of_first[1:]:
+        raise UsageError(
+            "its data differs from process 0's (another fingerprint): prepare it on one machine "
+            "and copy it, or use a common disk"
+        )
 
 
 def _check_bad_images(step: int, bad_images: int, config: ConfigDict, examples: int) -> None:

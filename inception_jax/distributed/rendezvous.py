@@ -1,0 +1,164 @@
+"""All processes of a job meet at the coordinator's address, or each says who is missing.
+
+JAX's own start-up aborts in C++ when a process does not come, without a name. So the processes meet
+here first, over plain TCP at the address that JAX's service will listen at a moment later.
+"""
+
+import contextlib
+import json
+import socket
+import time
+from typing import Any
+
+from inception_jax.errors import UserError
+
+_GREETING = "inception_jax"  # tells our processes from whoever else knocks at the port
+_SECONDS_BETWEEN_TRIES = 0.2
+_SECONDS_FOR_A_LINE = 5.0  # a stranger that connects and says nothing keeps others waiting so long
+_LONGEST_LINE = 1 << 20
+
+
+def meet(coordinator: str, count: int, index: int, *, seconds: float) -> tuple[str, ...]:
+    """Returns the host names of all processes, in their order, when the last one has come.
+
+    Args:
+      coordinator: HOST:PORT of process 0; the port is free again afterwards.
+      count: of processes.
+      index: which one this is.
+      seconds: how long to wait for the others.
+
+    Raises:
+      UserError: some did not come, and which; or two are of the same index.
+    """
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + seconds
+    if index == 0:
+        return _receive_all(int(port), count, deadline, seconds)
+    return _report((host.strip("[]"), int(port)), count, index, deadline, seconds)
+
+
+def _receive_all(port: int, count: int, deadline: float, seconds: float) -> tuple[str, ...]:
+    """Process 0: waits for all others and tells them who is there."""
+    hosts = {0: socket.gethostname()}
+    waiting: dict[int, socket.socket] = {}
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(_listen(port))
+        try:
+            while len(hosts) < count:
+                server.settimeout(max(deadline - time.monotonic(), 0.001))
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    raise UserError(_missing(hosts, count, seconds)) from None
+                stack.enter_context(connection)
+                hello = _receive(connection, _SECONDS_FOR_A_LINE)
+                if hello is None or hello.get("greeting") != _GREETING:
+                    continue
+                _check(hello, count, hosts, waiting)
+                hosts[hello["index"]], waiting[hello["index"]] = hello["host"], connection
+        except UserError as error:
+            for connection in waiting.values():
+                _send(connection, {"error": str(error)})
+            raise
+        names = [hosts[index] for index in range(count)]
+        for connection in waiting.values():
+            _send(connection, {"hosts": names})
+    return tuple(names)
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024
+            )
+        return socket.create_server(("", port), backlog=1024)
+    except OSError as error:
+        raise UserError(
+            f"process 0 cannot listen at the coordinator's port {port} ({error.strerror})"
+            ": choose another port"
+        ) from None
+
+
+def _check(
+    hello: dict[str, Any], count: int, hosts: dict[int, str], waiting: dict[int, socket.socket]
+) -> None:
+    """Raises UserError if this process does not fit to those that are here."""
+    index, host = hello["index"], hello["host"]
+    if hello["count"] != count:
+        raise UserError(
+            f"process {index} on {host} was told of {hello['count']} processes and process 0 of "
+            f"{count}: give all the same --num_processes"
+        )
+    if index in hosts and not (index in waiting and _is_closed(waiting[index])):
+        raise UserError(
+            f"two processes have the id {index}, on {hosts[index]} and on {host}: give each its own"
+            " --process_id"
+        )
+
+
+def _missing(hosts: dict[int, str], count: int, seconds: float) -> str:
+    absent = [str(index) for index in range(count) if index not in hosts]
+    here = ", ".join(f"{index} on {host}" for index, host in sorted(hosts.items()))
+    return (
+        f"of {count} processes {', '.join(absent)} did not come within {seconds:.0f} s (here: "
+        f"{here}): see the logs of the missing, or whether a firewall keeps them from process 0"
+    )
+
+
+def _report(
+    address: tuple[str, int], count: int, index: int, deadline: float, seconds: float
+) -> tuple[str, ...]:
+    """Another process: says that it is there, and waits for the rest."""
+    hello = {
+        "greeting": _GREETING,
+        "count": count,
+        "index": index,
+        "host": socket.gethostname(),
+    }
+    problem = "no answer"
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            with socket.create_connection(address, timeout=left) as connection:
+                _send(connection, hello)
+                # Process 0 may have begun to wait later: it is the one to give up, and says so.
+                answer = _receive(connection, left + seconds)
+        except OSError as error:
+            problem, answer = error.strerror or str(error), None
+        if answer is None:
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+            continue
+        if "error" in answer:
+            raise UserError(answer["error"])
+        return tuple(answer["hosts"])
+    where = ":".join(map(str, address))
+    raise UserError(
+        f"process {index} did not reach process 0 at {where} within {seconds:.0f} s ({problem}): "
+        "is it running, is --coordinator its address, and can the port be reached from here?"
+    )
+
+
+def _send(connection: socket.socket, message: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # it has gone: the others will miss it
+        connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _receive(connection: socket.socket, seconds: float) -> dict[str, Any] | None:
+    """The line that the other side sends; None if it sends none, or no JSON object."""
+    connection.settimeout(seconds)
+    try:
+        with connection.makefile("rb") as lines:
+            message = json.loads(lines.readline(_LONGEST_LINE))
+    except (OSError, ValueError):
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
