@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# What every job does: one step with all its processes, and a place in the queue again after 42.
+# Usage, in a batch job: step.sh COMMAND FLAGS...
+set -euo pipefail
+cd "$SLURM_SUBMIT_DIR"
+
+if [[ -z ${PYTHON:-} ]]; then
+    PYTHON=python3
+    [[ ! -x .venv/bin/python ]] || PYTHON=$PWD/.venv/bin/python
+fi
+export PYTHON
+
+# The address by which Slurm itself reaches the first node: its name need not resolve. The port lies
+# below those that Linux gives to outgoing connections; jobs that share the node differ in it.
+node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+address=$(scontrol show node "$node" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
+export JAX_COORDINATOR_ADDRESS="$address:$((10000 + SLURM_JOB_ID % 20000))"
+
+# --kill-on-bad-exit=0 and --wait: after the first process has ended, the others have two minutes to
+# name the lost one and to end by themselves. srun takes --cpus-per-task from nobody (since 22.05).
+code=0
+srun --kill-on-bad-exit=0 --wait=120 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
+    launch/slurm/task.sh "$@" || code=$?
+
+# srun says the highest exit code of all tasks, and task.sh put failures above 42.
+if ((code == 42)); then
+    # The number of an array's last task is that of the array: name the task.
+    job=$SLURM_JOB_ID
+    [[ -z ${SLURM_ARRAY_JOB_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+    echo "preempted, or a peer was lost: job $job goes back to the queue" >&2
+    scontrol requeue "$job"
+fi
+exit $((code > 200 ? code - 200 : code))
