@@ -1,8 +1,8 @@
 """A real Slurm with two nodes on this machine: Debian's slurm-wlm and munge, as root, no systemd.
 
-    with slurm.running() as cluster:
-        job = cluster.submit("launch/slurm/train.sbatch", "--config", ..., PYTHON=sys.executable)
-        cluster.wait(job, "COMPLETED")
+with slurm.running() as cluster:
+    job = cluster.submit("launch/slurm/train.sbatch", "--config", ..., cwd=ROOT, PYTHON=...)
+    cluster.wait(job, "COMPLETED")
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -34,8 +34,6 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.%n.log
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SwitchType=switch/none
@@ -111,8 +109,8 @@ class Slurm:
         return file.read_text() if file.exists() else ""
 
     def start_now(self, job: str) -> None:
-        """Lets a requeued job begin: Slurm holds it back for two minutes."""
-        self.wait(job, "PENDING")
+        """Waits until a job is requeued and lets it begin: Slurm holds it back for two minutes."""
+        _wait_for(lambda: self.show(job)["Reason"] == "BeginTime", f"{job} is not requeued")
         self.command("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def signal(self, job: str, name: str) -> None:
@@ -143,14 +141,14 @@ def running() -> Iterator[Slurm]:
         for command in (
             ("munged", "--foreground", f"--key-file={folder}/munge.key",
              f"--socket={folder}/munge.socket", f"--pid-file={folder}/munged.pid",
-             f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed"),
+             f"--seed-file={folder}/munged.seed"),
             ("slurmctld", "-D"),
             *(("slurmd", "-D", "-N", node) for node in NODES),
         ):  # fmt: skip
             daemons.append(_start(command, folder))
             if command[0] == "munged":
-                _wait_for((folder / "munge.socket").exists)
-        _wait_for(lambda: _idle(cluster))
+                _wait_for((folder / "munge.socket").exists, "munged does not start")
+        _wait_for(lambda: _idle(cluster), "the nodes do not come up")
         yield cluster
     finally:
         _end(cluster, daemons)
@@ -179,7 +177,8 @@ def _free_ports(count: int) -> list[int]:
 def _start(command: tuple[str, ...], folder: Path) -> subprocess.Popen:
     program = _find(command[0])
     assert program is not None, f"{command[0]} is not installed (tests/apt.txt)"
-    with (folder / f"{command[0]}.{command[-1].strip('-')[-5:]}.out.log").open("wb") as output:
+    name = "-".join(word for word in command if not word.startswith("-"))
+    with (folder / f"{name}.log").open("wb") as output:
         return subprocess.Popen(
             [program, *command[1:]],
             env=os.environ | {"SLURM_CONF": str(folder / "slurm.conf")},
@@ -200,10 +199,10 @@ def _idle(cluster: Slurm) -> bool:
     return result.stdout.split() == ["idle"] * len(NODES)
 
 
-def _wait_for(condition, timeout: float = 30) -> None:
+def _wait_for(condition: Callable[[], bool], failure: str, timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, "Slurm does not start"
+        assert time.monotonic() < deadline, failure
         time.sleep(0.1)
 
 
@@ -212,7 +211,7 @@ def _end(cluster: Slurm, daemons: list[subprocess.Popen]) -> None:
     with contextlib.suppress(AssertionError, OSError, subprocess.TimeoutExpired):
         cluster.command("scancel", "--signal=KILL", "--full", "--user=root")
         cluster.command("scancel", "--user=root")
-        _wait_for(lambda: not cluster.command("squeue", "--noheader"), timeout=20)
+        _wait_for(lambda: not cluster.command("squeue", "--noheader"), "jobs remain", timeout=20)
     for daemon in reversed(daemons):
         daemon.send_signal(signal.SIGTERM)
     for daemon in daemons:

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Run a command in several processes on this machine, on the CPU or on its NVIDIA GPUs.
+
+  python launch/local.py --processes 2 -- --config configs/digits.py --workdir runs/digits
+  python launch/local.py --processes 2 --command evaluate -- --workdir runs/digits
+
+Run it from the root of the repository. Each process takes its share of the GPUs. Ctrl-C or SIGTERM:
+all save what is done and end with exit code 42; the same line goes on. A second one: at once.
+Exit codes: 0 all are done, 1 one failed, 2 wrong usage, 42 start me again.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, NoReturn
+
+COMMANDS = ("train", "evaluate", "doctor")
+PROCESS_FLAGS = ("--coordinator", "--num_processes", "--process_id")
+RESTART = 42
+# After one process has ended badly, the others find out by themselves, name it and end.
+SECONDS_TO_NOTICE = 60
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs all processes to their end; returns the exit code."""
+    parser = Parser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="local.py --processes N [--command NAME] -- FLAGS",
+    )
+    parser.add_argument("--processes", type=int, required=True, metavar="N")
+    parser.add_argument("--command", choices=COMMANDS, default="train", help="default: train")
+    parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="flags of the command")
+    asked = parser.parse_args(arguments)
+    if asked.processes < 1:
+        parser.error(f"--processes {asked.processes}: at least one")
+    for flag in asked.flags:
+        if flag.split("=")[0] in PROCESS_FLAGS:
+            parser.error(f"{flag}: local.py sets {', '.join(PROCESS_FLAGS)} itself")
+    gpus = gpus_to_share()
+    if 0 < gpus < asked.processes:
+        parser.error(
+            f"{asked.processes} processes cannot share {gpus} GPU{'s' if gpus > 1 else ''}: "
+            f"--processes {gpus}, or JAX_PLATFORMS=cpu for the CPU"
+        )
+    share = gpus // asked.processes
+    coordinator = f"127.0.0.1:{free_port()}"
+    processes: list[subprocess.Popen[str]] = []
+    with forwarded_signals(processes) as forwarded:
+        for k in range(asked.processes):
+            if forwarded:  # those that run have been told to end; a newcomer would wait for them
+                break
+            command = [
+                sys.executable, "-m", f"inception_jax.{asked.command}", *asked.flags,
+                "--coordinator", coordinator,
+                "--num_processes", str(asked.processes), "--process_id", str(k),
+            ]  # fmt: skip
+            processes.append(start(k, command, list(range(k * share, (k + 1) * share))))
+        readers = [
+            threading.Thread(target=pass_on, args=(k, process.stdout), daemon=True)
+            for k, process in enumerate(processes)
+            if process.stdout is not None
+        ]
+        for reader in readers:
+            reader.start()
+        codes = wait(processes)
+    for reader in readers:
+        reader.join(timeout=5)  # not for ever: what a process leaves behind can hold its output
+    return exit_code(codes, terminated=signal.SIGTERM in forwarded)
+
+
+def gpus_to_share() -> int:
+    """The number of GPUs that JAX would use; 0: it runs on something else."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = visible.split(",")
+        # CUDA ends its list at the first that is none: "", "-1".
+        return next((k for k, name in enumerate(names) if not name or name[0] == "-"), len(names))
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+    return sum(line.startswith("GPU ") for line in listed.splitlines())
+
+
+def free_port() -> int:
+    """A port that is free now; process 0 takes it seconds later."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(k: int, command: list[str], gpus: list[int]) -> subprocess.Popen[str]:
+    """Starts process k. Process 0 writes where this program writes; of others the output is read."""
+    environment = dict(os.environ)
+    if gpus:
+        # Not CUDA_VISIBLE_DEVICES: it hides the other GPUs from NCCL, which looks for the fastest
+        # way to them. These numbers are positions in CUDA_VISIBLE_DEVICES, where that is set.
+        environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, gpus))
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=None if k == 0 else subprocess.PIPE,
+        stderr=None if k == 0 else subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        # A group of its own: a terminal would send Ctrl-C to all, and forwarding made it the
+        # second, which ends a process at once.
+        process_group=0,
+        preexec_fn=end_with(os.getpid()),
+    )
+
+
+def end_with(parent: int) -> Callable[[], None] | None:
+    """What a child runs before its program, to get SIGTERM when this one is killed (on Linux)."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # loaded here: not after the fork
+
+    def prepare() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return prepare
+
+
+def pass_on(k: int, output: IO[str]) -> None:
+    """Writes the lines of process k to standard error."""
+    for line in output:
+        sys.stderr.write(f"[{k}] {line}")
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def forwarded_signals(processes: Sequence[subprocess.Popen[str]]) -> Iterator[list[int]]:
+    """Sends SIGTERM and SIGINT on to all processes; yields those that came."""
+    forwarded: list[int] = []
+
+    def forward(number: int, frame: object) -> None:
+        forwarded.append(number)
+        for process in processes:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield forwarded
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def wait(processes: Sequence[subprocess.Popen[str]]) -> list[int]:
+    """Waits for all; kills those that outlive a failed one too long. Returns their exit codes."""
+    deadline = None
+    while any(process.poll() is None for process in processes):
+        ended_badly = [k for k, process in enumerate(processes) if process.returncode]
+        if ended_badly and deadline is None:
+            deadline = time.monotonic() + SECONDS_TO_NOTICE
+        if deadline is not None and time.monotonic() > deadline:
+            for k, process in enumerate(processes):
+                if process.poll() is None:
+                    print(
+                        f"killed process {k}: still running {SECONDS_TO_NOTICE} s after process "
+                        f"{ended_badly[0]} ended with {processes[ended_badly[0]].returncode}",
+                        file=sys.stderr,
+                    )
+                    os.killpg(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    return [process.wait() for process in processes]
+
+
+def exit_code(codes: Sequence[int], terminated: bool) -> int:
+    """One code for all: a failure above a restart above success.
+
+    A process that died of the SIGTERM sent on to it had not begun to listen: it was preempted.
+    """
+    preempted = {RESTART, -signal.SIGTERM} if terminated else {RESTART}
+    failures = set(codes) - preempted - {0}
+    if failures:
+        return 2 if failures == {2} else 1
+    return RESTART if set(codes) & preempted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
