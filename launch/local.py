@@ -112,7 +112,7 @@ def free_port() -> int:
 
 
 def start(k: int, command: list[str], gpus: list[int]) -> subprocess.Popen[str]:
-    """Starts process k. Process 0 writes where this program writes; of others the output is read."""
+    """Starts process k. 0 writes where this program writes; the output of others is a pipe."""
     environment = dict(os.environ)
     if gpus:
         # Not CUDA_VISIBLE_DEVICES: it hides the other GPUs from NCCL, which looks for the fastest
@@ -174,17 +174,18 @@ def forwarded_signals(processes: Sequence[subprocess.Popen[str]]) -> Iterator[li
 
 def wait(processes: Sequence[subprocess.Popen[str]]) -> list[int]:
     """Waits for all; kills those that outlive a failed one too long. Returns their exit codes."""
-    deadline = None
-    while any(process.poll() is None for process in processes):
-        ended_badly = [k for k, process in enumerate(processes) if process.returncode]
-        if ended_badly and deadline is None:
-            deadline = time.monotonic() + SECONDS_TO_NOTICE
-        if deadline is not None and time.monotonic() > deadline:
+    first: tuple[int, int] | None = None  # of those that ended badly: its number and exit code
+    deadline = float("inf")
+    while None in (codes := [process.poll() for process in processes]):
+        if first is None:
+            first = next(((k, code) for k, code in enumerate(codes) if code), None)
+            deadline = time.monotonic() + SECONDS_TO_NOTICE if first else deadline
+        elif time.monotonic() > deadline:
             for k, process in enumerate(processes):
-                if process.poll() is None:
+                if codes[k] is None:
                     print(
                         f"killed process {k}: still running {SECONDS_TO_NOTICE} s after process "
-                        f"{ended_badly[0]} ended with {processes[ended_badly[0]].returncode}",
+                        f"{first[0]} ended with {first[1]}",
                         file=sys.stderr,
                     )
                     os.killpg(process.pid, signal.SIGKILL)

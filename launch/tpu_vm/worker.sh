@@ -53,7 +53,7 @@ loop() {
 }
 
 follow() {
-    tail --lines=100 --pid="$(<"$state/pid")" --follow=name "$state/log"
+    tail --lines=100 --sleep-interval=0.2 --pid="$(<"$state/pid")" --follow=name "$state/log"
     exit "$(<"$state/exit_code")"
 }
 

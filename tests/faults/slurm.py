@@ -7,6 +7,7 @@ with slurm.running() as cluster:
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -92,8 +93,11 @@ class Slurm:
 
     def show(self, job: str) -> dict[str, str]:
         """The fields of `scontrol show job`, as JobState, ExitCode, Restarts, StdOut."""
-        fields = self.command("scontrol", "--oneliner", "show", "job", job).split()
-        return dict(field.split("=", 1) for field in fields if "=" in field)
+        text = self.command("scontrol", "show", "job", job)
+        # Some lines have several fields, and some values (paths) blanks.
+        field = r"[A-Z][\w:/-]*="
+        found = re.findall(rf"\s({field})(.*?)(?=\s+{field}|\s*$)", f" {text}", re.MULTILINE)
+        return {name.rstrip("="): value for name, value in found}
 
     def wait(self, job: str, *states: str, timeout: float = 60) -> dict[str, str]:
         """Waits until the job is in one of the states; returns its fields."""
@@ -152,6 +156,7 @@ def running() -> Iterator[Slurm]:
         yield cluster
     finally:
         _end(cluster, daemons)
+        _kill_what_is_left(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -180,7 +185,8 @@ def _start(command: tuple[str, ...], folder: Path) -> subprocess.Popen:
     name = "-".join(word for word in command if not word.startswith("-"))
     with (folder / f"{name}.log").open("wb") as output:
         return subprocess.Popen(
-            [program, *command[1:]],
+            # If the tests are killed, it goes with them.
+            ["setpriv", "--pdeathsig", "TERM", program, *command[1:]],
             env=os.environ | {"SLURM_CONF": str(folder / "slurm.conf")},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -220,3 +226,11 @@ def _end(cluster: Slurm, daemons: list[subprocess.Popen]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(daemon.pid, signal.SIGKILL)
             daemon.wait()
+
+
+def _kill_what_is_left(folder: Path) -> None:
+    """What Slurm did not end, as it should have: all that has this cluster in its environment."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(f"SLURM_CONF={folder}/") in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
