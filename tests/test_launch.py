@@ -248,7 +248,7 @@ def launched_commands() -> Iterator[tuple[str, list[str]]]:
     yield task["envs"]["COMMAND"], shlex.split(arguments)
     starts = (
         r"(train|evaluate|sweep)\.sbatch(.*)",
-        r"run\.sh (train|evaluate|doctor)(.*)",
+        r"(?:run|step)\.sh (train|evaluate|doctor)(.*)",
         r"local\.py (?:--processes \d+ )(?:--command (\w+) )?--( .*)",
     )
     for path in [LAUNCH / "README.md", LAUNCH / "local.py", *SCRIPTS]:
@@ -521,6 +521,7 @@ def test_a_tpu_run_fails_with_the_exit_code_of_the_command(tpu_vm):
     assert tpu_vm.checkout.starts() == ["0.0", "1.0"]
 
 
+@pytest.mark.slow
 def test_a_tpu_run_outlives_its_connection_until_it_is_stopped(tpu_vm):
     checkout = tpu_vm.checkout
     tpu_vm("setup.sh")
@@ -606,13 +607,19 @@ def test_slurm_does_not_start_again_after_an_error(cluster, checkout, ends, exit
 
 
 @pytest.mark.slow
-def test_slurm_warns_the_processes_before_the_time_is_up(cluster, checkout):
-    """By SIGTERM, sent here by hand; the job goes on later."""
+@pytest.mark.parametrize("limit", [1, 60], ids=["by the clock", "by hand"])
+def test_slurm_warns_the_processes_before_the_time_is_up(cluster, checkout, limit):
+    """They save, and the job goes on later. One minute is less than the two of the warning."""
     plan = checkout.plan(_0=["wait", 0], _1=["wait", 0])
-    job = cluster.submit(TRAIN, cwd=checkout.folder, PYTHON=sys.executable, **plan)
+    job = cluster.submit(
+        TRAIN, cwd=checkout.folder, options=("--nodes=2", f"--time={limit}"),
+        PYTHON=sys.executable, **plan,
+    )  # fmt: skip
     for k in (0, 1):
         checkout.seen(k)
-    cluster.signal(job, "TERM")
+    if limit == 60:
+        cluster.signal(job, "TERM")
+    eventually(lambda: all("signals" in checkout.seen(k) for k in (0, 1)), timeout=90)
     cluster.start_now(job)
     assert cluster.wait(job, "COMPLETED", "FAILED")["JobState"] == "COMPLETED"
     assert [checkout.seen(k)["signals"] for k in (0, 1)] == [["SIGTERM"], ["SIGTERM"]]
