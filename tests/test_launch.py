@@ -522,7 +522,7 @@ def test_a_tpu_run_fails_with_the_exit_code_of_the_command(tpu_vm):
 
 
 @pytest.mark.slow
-def test_a_tpu_run_outlives_its_connection_until_it_is_stopped(tpu_vm):
+def test_a_tpu_run_outlives_its_connection_until_it_is_stopped(tpu_vm, tmp_path):
     checkout = tpu_vm.checkout
     tpu_vm("setup.sh")
     environment = tpu_vm.environment | checkout.plan(_0=["wait", 0], _1=["wait", 0])
@@ -544,6 +544,12 @@ def test_a_tpu_run_outlives_its_connection_until_it_is_stopped(tpu_vm):
     assert [checkout.seen(k)["signals"] for k in (0, 1)] == [["SIGTERM"], ["SIGTERM"]]
     assert checkout.starts() == ["0.0", "1.0"]  # not started again
     tpu_vm("stop.sh")  # nothing is left to stop
+    for state in (tmp_path / "workers").glob("*/.inception_jax/exit_code"):
+        state.unlink()  # as if the machines had been switched off
+    worker = checkout.folder / "launch" / "tpu_vm" / "worker.sh"
+    home = tpu_vm.environment | {"HOME": str(tmp_path / "workers" / "0")}
+    lost = run(worker, "follow", env=home)
+    assert (lost.returncode, lost.stderr.startswith("error: the run ended")) == (1, True)
     tpu_vm("run.sh", "train", "--a", **checkout.plan(_0=["wait", 0], _1=["wait", 0]))
     assert checkout.starts() == ["0.0", "0.1", "1.0", "1.1"]
 

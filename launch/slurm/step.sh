@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What every job does: one step with all its processes, and a place in the queue again after 42.
-# Usage, in a batch job: step.sh COMMAND FLAGS...
+# What every job does: one step with all its processes, and back to the queue after exit code 42.
+# Usage, in a batch job or as one (sbatch --nodes=2 launch/slurm/step.sh ...): step.sh COMMAND FLAGS...
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 
@@ -16,8 +16,8 @@ node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$(scontrol show node "$node" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
 export JAX_COORDINATOR_ADDRESS="$address:$((10000 + SLURM_JOB_ID % 20000))"
 
-# --kill-on-bad-exit=0 and --wait: after the first process has ended, the others have two minutes to
-# name the lost one and to end by themselves. srun takes --cpus-per-task from nobody (since 22.05).
+# --kill-on-bad-exit=0 and --wait: when a process has ended, the others have two minutes to name the
+# lost one and to end by themselves. Since Slurm 22.05 srun does not inherit --cpus-per-task.
 code=0
 srun --kill-on-bad-exit=0 --wait=120 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
     launch/slurm/task.sh "$@" || code=$?

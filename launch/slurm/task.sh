@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One process of a step: its share of the node's GPUs, and an exit code of which srun's maximum is right.
+# One process of a step: its share of the node's GPUs, and an exit code whose maximum says the truth.
 # Usage, under srun: task.sh COMMAND FLAGS...
 set -euo pipefail
 
@@ -25,7 +25,7 @@ code=0
 "$PYTHON" -m "inception_jax.$1" "${@:2}" || code=$?
 
 # srun takes the highest code of all tasks. "Start me again" (42) is to hold only if no task failed:
-# errors go above it, and come back in step.sh. Death by SIGTERM is a preemption before the command listens.
+# so errors go above it, and come back in step.sh. Who dies of SIGTERM did not listen yet: preempted.
 case $code in
     0 | 42) exit $code ;;
     143) exit 42 ;;

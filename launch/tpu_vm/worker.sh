@@ -54,6 +54,10 @@ loop() {
 
 follow() {
     tail --lines=100 --sleep-interval=0.2 --pid="$(<"$state/pid")" --follow=name "$state/log"
+    if [[ ! -e $state/exit_code ]]; then
+        echo "error: the run ended without a word, as when a machine restarts; run.sh goes on" >&2
+        exit 1
+    fi
     exit "$(<"$state/exit_code")"
 }
 
