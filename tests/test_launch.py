@@ -259,6 +259,7 @@ def launched_commands() -> Iterator[tuple[str, list[str]]]:
                 yield command.replace("sweep", "train") or "train", words
 
 
+@pytest.mark.slow
 def test_launch_files_use_flags_that_the_commands_know(command):
     launched = list(launched_commands())
     assert {name for name, _ in launched} >= {"train", "evaluate"}

@@ -30,4 +30,4 @@ if ((code == 42)); then
     echo "preempted, or a peer was lost: job $job goes back to the queue" >&2
     scontrol requeue "$job"
 fi
-exit $((code > 200 ? code - 200 : code))
+exit $((code > 200 && code < 242 ? code - 200 : code))
