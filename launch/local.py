@@ -4,8 +4,8 @@
   python launch/local.py --processes 2 -- --config configs/digits.py --workdir runs/digits
   python launch/local.py --processes 2 --command evaluate -- --workdir runs/digits
 
-Run it from the root of the repository. Each process takes its share of the GPUs. Ctrl-C or SIGTERM:
-all save what is done and end with exit code 42; the same line goes on. A second one: at once.
+Run it from the root of the repository. Each process takes its share of the GPUs. SIGTERM and Ctrl-C
+are sent on to all: after SIGTERM they save what is done and end with 42, and the same line goes on.
 Exit codes: 0 all are done, 1 one failed, 2 wrong usage, 42 start me again.
 """
 
