@@ -3,12 +3,17 @@
 Several checkpoints, with commas between them, are one ensemble: their probabilities are averaged.
 """
 
+from inception_jax.distributed import preemption
+
+if __name__ == "__main__":
+    preemption.listen()  # the imports below take seconds
+
 import argparse
 
 from rich.table import Table
 
 from inception_jax import cli, json_files, workdir
-from inception_jax.distributed import devices
+from inception_jax.distributed import devices, processes, watchdog
 from inception_jax.errors import UsageError
 from inception_jax.evaluation import ensemble, every_checkpoint, results, table
 from inception_jax.evaluation.measurement import Asked, Measurement
@@ -19,17 +24,23 @@ log = cli.log
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints the result as JSON and writes it to the results folder of the (first) run."""
+    processes.join(flags)
     asked = Asked(flags.split, flags.crops, flags.average, flags.table, tuple(overrides))
     mesh = devices.make_mesh()
     if flags.all_checkpoints or flags.follow:
         if flags.checkpoint or flags.save_predictions:
             raise UsageError("--all_checkpoints and --follow go with --workdir alone")
+        if processes.together():
+            raise UsageError("--all_checkpoints and --follow are for one process")
         every_checkpoint.evaluate(
             flags.workdir, asked, mesh, weights=flags.weights, follow=flags.follow, show=print_line
         )
         return
     models = ensemble.load(flags, mesh, overrides)
-    result = Measurement(models, asked, mesh).run(models, flags.save_predictions)
+    with watchdog.watch(models[0].config.training.watchdog):
+        result = Measurement(models, asked, mesh).run(models, flags.save_predictions)
+    if not processes.is_first():
+        return
     if flags.table:
         print_table(result)
     print(json_files.to_text(results.summary(result), indent=2))
@@ -74,5 +85,6 @@ if __name__ == "__main__":
         metavar="FILE.npz",
         help="log-probabilities and labels",
     )
+    processes.add_flags(parser)
     parser.allow_overrides("the checkpoint's config")
     cli.run(main, parser)

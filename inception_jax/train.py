@@ -1,20 +1,22 @@
 """Train a network. The same command again goes on where it stopped."""
 
+from inception_jax.distributed import preemption
+
+if __name__ == "__main__":
+    preemption.listen()  # the imports below take seconds
+
 import argparse
 
-from inception_jax import cli
-from inception_jax.distributed import preemption, processes
+from inception_jax import cli, configuration, workdir
+from inception_jax.distributed import processes
+from inception_jax.training import loop
+from inception_jax.training.preview import preview
 
 log = cli.log
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Trains `flags.config` in `flags.workdir`, or only shows what it would train on."""
-    # These take seconds, in which SIGTERM is listened to already.
-    from inception_jax import configuration, workdir
-    from inception_jax.training import loop
-    from inception_jax.training.preview import preview
-
     config = configuration.load(flags.config, overrides)
     if flags.preview is not None:
         picture = flags.workdir / workdir.PREVIEW
@@ -38,7 +40,6 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    preemption.listen()
     parser = cli.Parser(__doc__)
     parser.add_config()
     parser.add_argument("--workdir", required=True, type=cli.path, help="folder of the run")
@@ -46,7 +47,7 @@ if __name__ == "__main__":
         "--preview",
         type=cli.positive,
         metavar="N",
-        help="write WORKDIR/preview.png with the first N augmented images, and stop",
+        help=f"write WORKDIR/{workdir.PREVIEW} with the first N augmented images, and stop",
     )
     processes.add_flags(parser)
     cli.run(main, parser)

@@ -2,8 +2,6 @@
 
 The only module that starts JAX's distributed runtime and knows its key-value store (for which JAX
 has no public name). A process alone needs none of it: then nothing here does anything.
-
-JAX is imported where it is needed: commands import this before they listen to SIGTERM.
 """
 
 import argparse
@@ -13,7 +11,11 @@ import os
 import sys
 from typing import Any
 
-from inception_jax.distributed import preemption
+import jax
+from jax._src import clusters, distributed
+from jax.experimental import multihost_utils
+
+from inception_jax.distributed import devices, preemption
 from inception_jax.distributed.liveness import Liveness
 from inception_jax.distributed.rendezvous import meet
 from inception_jax.errors import ExitCode, UsageError, UserError
@@ -77,8 +79,6 @@ def join(flags: argparse.Namespace) -> None:
 
 def _detect(coordinator: str | None, count: int | None, index: int | None) -> tuple[Any, ...]:
     """What the flags leave open, from the environment of a cluster; None where there is none."""
-    from jax._src import clusters
-
     try:
         return clusters.ClusterEnv.auto_detect_unset_distributed_params(
             coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
@@ -99,12 +99,6 @@ def _local_devices() -> list[int] | None:
 
 def _join(coordinator: str, count: int, index: int, local_devices: list[int] | None) -> None:
     global _liveness, _client, _index, _hosts
-    import jax
-    from jax._src import distributed
-    from jax.experimental import multihost_utils
-
-    from inception_jax.distributed import devices
-
     _keep_libraries_off_stdout()
     if index != 0:
         console.only_warnings()
@@ -196,8 +190,6 @@ def leave(exit_code: int, message: str) -> None:
     """
     if _liveness is None:
         return
-    import jax
-
     if exit_code not in (ExitCode.DONE, ExitCode.START_AGAIN):
         _liveness.tell_failure(message, exit_code)
     else:
