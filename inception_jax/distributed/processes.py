@@ -79,6 +79,8 @@ def join(flags: argparse.Namespace) -> None:
 
 def _detect(coordinator: str | None, count: int | None, index: int | None) -> tuple[Any, ...]:
     """What the flags leave open, from the environment of a cluster; None where there is none."""
+    if coordinator and count is not None and index is not None:
+        return coordinator, count, index, _local_devices()
     try:
         return clusters.ClusterEnv.auto_detect_unset_distributed_params(
             coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),

@@ -114,7 +114,7 @@ class Slurm:
 
     def start_now(self, job: str) -> None:
         """Waits until a job is requeued and lets it begin: Slurm holds it back for two minutes."""
-        _wait_for(lambda: self.show(job)["Reason"] == "BeginTime", f"{job} is not requeued")
+        wait_for(lambda: self.show(job)["Reason"] == "BeginTime", f"{job} is not requeued")
         self.command("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def signal(self, job: str, name: str) -> None:
@@ -151,8 +151,8 @@ def running() -> Iterator[Slurm]:
         ):  # fmt: skip
             daemons.append(_start(command, folder))
             if command[0] == "munged":
-                _wait_for((folder / "munge.socket").exists, "munged does not start")
-        _wait_for(lambda: _idle(cluster), "the nodes do not come up")
+                wait_for((folder / "munge.socket").exists, "munged does not start")
+        wait_for(lambda: _idle(cluster), "the nodes do not come up")
         yield cluster
     finally:
         _end(cluster, daemons)
@@ -205,7 +205,7 @@ def _idle(cluster: Slurm) -> bool:
     return result.stdout.split() == ["idle"] * len(NODES)
 
 
-def _wait_for(condition: Callable[[], bool], failure: str, timeout: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], failure: str, timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, failure
@@ -217,7 +217,7 @@ def _end(cluster: Slurm, daemons: list[subprocess.Popen]) -> None:
     with contextlib.suppress(AssertionError, OSError, subprocess.TimeoutExpired):
         cluster.command("scancel", "--signal=KILL", "--full", "--user=root")
         cluster.command("scancel", "--user=root")
-        _wait_for(lambda: not cluster.command("squeue", "--noheader"), "jobs remain", timeout=20)
+        wait_for(lambda: not cluster.command("squeue", "--noheader"), "jobs remain", timeout=20)
     for daemon in reversed(daemons):
         daemon.send_signal(signal.SIGTERM)
     for daemon in daemons:

@@ -1,0 +1,51 @@
+"""Training under a real Slurm, two nodes: preempted, requeued, and the same parameters at the end."""
+
+import os
+import sys
+
+import pytest
+from conftest import read_metrics
+
+from faults import slurm
+from faults.jobs import ROOT
+from inception_jax.checkpoints import store
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_preempted_job_ends_with_the_same_parameters(command, smoke_arguments, tmp_path):
+    if slurm.missing():
+        assert not os.environ.get("CI"), f"CI is to install {slurm.missing()}"
+        pytest.skip(f"not installed: {', '.join(slurm.missing())}")
+    added = {k: v for k, v in command.environment().items() if os.environ.get(k) != v}
+    added["PYTHON"] = sys.executable
+
+    with slurm.running() as cluster:
+
+        def submit(name: str) -> str:
+            output = tmp_path / f"{name}.out"
+            return cluster.submit(
+                "launch/slurm/train.sbatch", *smoke_arguments(tmp_path / name, 60, 10), cwd=ROOT,
+                options=("--nodes=2", f"--output={output}"), **added,
+            )  # fmt: skip
+
+        straight = submit("straight")
+        assert cluster.wait(straight, "COMPLETED", "FAILED", timeout=300)["JobState"] == "COMPLETED"
+
+        disturbed = submit("disturbed")
+        slurm.wait_for(lambda: "step 25/60" in cluster.output(disturbed), "no step 25", 300)
+        cluster.signal(disturbed, "TERM")
+        cluster.start_now(disturbed)
+        fields = cluster.wait(disturbed, "COMPLETED", "FAILED", timeout=300)
+        output = cluster.output(disturbed)
+    assert fields["JobState"] == "COMPLETED", output
+    assert fields["Restarts"] == "1"
+    assert "goes back to the queue" in output
+    assert "resuming from" in output
+    arrays = [
+        store.read_description(tmp_path / name / "checkpoints" / "60")["arrays"]
+        for name in ("straight", "disturbed")
+    ]
+    assert arrays[0] == arrays[1]
+    assert read_metrics(tmp_path / "straight") == read_metrics(tmp_path / "disturbed")
+    assert (tmp_path / "disturbed" / "logs" / "process_1.log").exists()
