@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 from jax.stages import Compiled, Lowered
@@ -24,12 +24,25 @@ UNNAMED = "(no name)"
 # Named, but of no layer.
 OTHER = "(outside the layers)"
 
+# What costs next to nothing, or goes on beside the rest: no estimate is missed.
+FREE = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "ConcatBitcast",
+    *(f"{move}-{end}" for move in ("copy", "slice") for end in ("start", "done")),
+    *(f"{kind}-start" for kind in COLLECTIVES),
+}
+SMALL = 1024  # elements: those of a vector register
+
 BYTES = {unit: 2**power for unit, power in zip(" KMGTP", range(0, 60, 10), strict=True)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """The compiler's refusal, in bytes on one device; what it needs is rounded by the compiler."""
+    """Of a program that is too large; bytes on one device, as the compiler rounds them."""
 
     needed: int
     available: int
@@ -39,10 +52,24 @@ class Refusal:
 class Instruction:
     """One line of the program of one device."""
 
-    operation: str  # fusion, all-reduce, ...
+    operation: str  # fusion, all-reduce, ...; of a custom-call, what it calls
     arrays: tuple[tuple[str, tuple[int, ...]], ...]  # of the result: ("bf16", (7, 7, 3, 64))
     name: str  # where it comes from: jit(train_step)/jvp(conv1/7x7_s2)/conv_general_dilated, or ""
-    cycles: int  # the compiler's estimate; 0 for what it estimates none for
+    cycles: int | None  # the compiler's estimate, where there is one
+    fused: bool  # inside of another, whose estimate counts
+
+    @property
+    def unestimated(self) -> bool:
+        """Whether this is work for which an estimate is missing."""
+        free = self.fused or self.operation in FREE or self.collective
+        elements = sum(math.prod(shape) for _, shape in self.arrays)
+        return self.cycles is None and not free and elements > SMALL
+
+    @property
+    def collective(self) -> str | None:
+        """Its kind, if it is a transfer between devices; a start has more than the result."""
+        kind = self.operation.removesuffix("-done")
+        return kind if kind in COLLECTIVES else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +89,7 @@ class LayerCycles:
     name: str
     forward: int
     backward: int
+    unestimated: int  # operations for which there is no estimate
 
 
 def compile_or_refuse(lowered: Lowered) -> Compiled | Refusal:
@@ -89,23 +117,41 @@ def parse_refusal(message: str) -> Refusal | None:
     return Refusal(needed, available)
 
 
-def instructions(text: str) -> Iterator[Instruction]:
+def instructions(text: str) -> list[Instruction]:
     """Of a program's text; a loop's body counts once, since how often it runs is not in there."""
+    found = []
+    insides = set(re.findall(r"\b(?:calls|to_apply|select|scatter)=%?([\w.-]+)", text))
+    fused = False
     for line in text.splitlines():
+        if computation := re.match(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$", line):
+            fused = computation[1] in insides
         match = re.match(r"\s+(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z][a-z\d-]*)\(", line)
         if match is None:
             continue
+        target = re.search(r'\bcustom_call_target="([^"]*)"', line)
         name = re.search(r'\bop_name="([^"]*)"', line)
         cycles = re.search(r'"estimated_cycles":"(\d+)"', line)
-        yield Instruction(
-            operation=match[2],
-            arrays=tuple(
-                (dtype, tuple(int(size) for size in sizes.split(",") if size))
-                for dtype, sizes in re.findall(r"\b([a-z][a-z\d]*)\[([\d,]*)\]", match[1])
-            ),
-            name=name[1] if name else "",
-            cycles=int(cycles[1]) if cycles else 0,
+        arrays = re.findall(r"\b([a-z][a-z\d]*)\[([\d,]*)\]", match[1])
+        found.append(
+            Instruction(
+                operation=target[1] if target else match[2],
+                arrays=tuple((dtype, _sizes(sizes)) for dtype, sizes in arrays),
+                name=name[1] if name else "",
+                cycles=int(cycles[1]) if cycles else None,
+                fused=fused,
+            )
         )
+    return found
+
+
+def total_cycles(program: Sequence[Instruction]) -> int:
+    """One instruction after the other."""
+    return sum(instruction.cycles or 0 for instruction in program if not instruction.fused)
+
+
+def unestimated(program: Sequence[Instruction]) -> dict[str, int]:
+    """Work that has no estimate, as {"select-and-scatter": 13}; the most frequent first."""
+    return dict(Counter(one.operation for one in program if one.unestimated).most_common())
 
 
 def collectives(program: Sequence[Instruction]) -> list[Collective]:
@@ -113,8 +159,8 @@ def collectives(program: Sequence[Instruction]) -> list[Collective]:
     arrays: Counter[tuple[str, str]] = Counter()
     size: Counter[tuple[str, str]] = Counter()
     for instruction in program:
-        kind = instruction.operation.removesuffix("-done")  # a start's result has more than that
-        if kind not in COLLECTIVES:
+        kind = instruction.collective
+        if kind is None:
             continue
         for dtype, shape in instruction.arrays:
             arrays[kind, dtype] += 1
@@ -132,13 +178,18 @@ def cycles_by_layer(program: Sequence[Instruction], layers: Sequence[str]) -> li
     """
     forward: Counter[str] = Counter()
     backward: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
     for instruction in program:
+        if instruction.fused:
+            continue
         layer = layer_of(instruction.name, layers)
-        (backward if "transpose(" in instruction.name else forward)[layer] += instruction.cycles
+        direction = backward if "transpose(" in instruction.name else forward
+        direction[layer] += instruction.cycles or 0
+        missing[layer] += instruction.unestimated
     return [
-        LayerCycles(layer, forward[layer], backward[layer])
+        LayerCycles(layer, forward[layer], backward[layer], missing[layer])
         for layer in (*layers, OTHER, UNNAMED)
-        if forward[layer] or backward[layer]
+        if forward[layer] or backward[layer] or missing[layer]
     ]
 
 
@@ -150,6 +201,11 @@ def layer_of(name: str, layers: Sequence[str]) -> str:
     scope = re.sub(r"\b\w+\(|\)", "", scope) + "/"
     found = [layer for layer in layers if scope.startswith(f"{layer}/")]
     return max(found, key=len, default=OTHER)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Of "7,7,3,64"; a scalar has none."""
+    return tuple(int(size) for size in text.split(",") if size)
 
 
 def _bits(dtype: str) -> int:

@@ -5,6 +5,7 @@ Nothing is run, and every number is the compiler's estimate, of one device: all 
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def estimate(config: ConfigDict, slice: topology.Slice, *, search: bool) -> Esti
       search: whether to find the largest batch by compiling, or only from this one.
 
     Returns:
-      What --json prints. Where the step does not fit, what only a compiled program can tell is None.
+      What --json prints. Where the step does not fit, PROGRAM is None.
 
     Raises:
       UsageError: the config is wrong, or its batch cannot be split over the devices.
@@ -103,6 +104,7 @@ PROGRAM = (
     "flops_ratio",
     "bytes_accessed",
     "estimated_cycles",
+    "without_estimate",
     "cycles_by_layer",
     "collectives",
 )
@@ -114,7 +116,7 @@ def _program(program: Compiled, config: ConfigDict, count: int) -> Estimate:
     assert costs is not None
     network = network_config(config)
     described = 2 * training_multiply_adds(network) * (config.data.batch_size // count)
-    lines = list(compiled.instructions(program.as_text() or ""))
+    lines = compiled.instructions(program.as_text() or "")
     names = [layer.name for layer in describe(network).layers]
     layers = [steps.DISTORTIONS, *names, *AUXILIARY_HEADS.values(), "loss3", steps.UPDATE]
     by_layer = compiled.cycles_by_layer(lines, layers)
@@ -123,7 +125,8 @@ def _program(program: Compiled, config: ConfigDict, count: int) -> Estimate:
         described,
         costs["flops"] / described,
         costs["bytes accessed"],
-        sum(line.cycles for line in lines),
+        compiled.total_cycles(lines),
+        compiled.unestimated(lines),
         [dataclasses.asdict(layer) for layer in by_layer],
         [dataclasses.asdict(collective) for collective in compiled.collectives(lines)],
     )
@@ -171,15 +174,13 @@ def search_largest(
     trials = [trial]
     while len(trials) <= COMPILATIONS:
         fits, fails = _bracket(trials)
-        batch_size = guess_largest(trials, available, step)
-        if fits and fails:
-            if fails.batch_size - fits.batch_size <= max(step, TOLERANCE * fits.batch_size):
-                break
-            # Between the two, whatever the line says.
-            batch_size = min(max(batch_size, fits.batch_size + step), fails.batch_size - step)
-        if batch_size < step or any(batch_size == tried.batch_size for tried in trials):
+        least = fits.batch_size + step if fits else step
+        most = fails.batch_size - step if fails else math.inf
+        if fits and fails and fails.batch_size <= (1 + TOLERANCE) * fits.batch_size:
             break
-        trials.append(try_batch(batch_size))
+        if least > most:
+            break
+        trials.append(try_batch(int(min(max(guess_largest(trials, available, step), least), most))))
     return trials
 
 

@@ -1,11 +1,11 @@
 """The training step of a config, as `train` builds it, compiled for devices one does not have."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jax.stages import Compiled
+from jax.stages import Compiled, Wrapped
 from ml_collections import ConfigDict
 
 from inception_jax.data.pipeline import read_training_batch
@@ -49,7 +49,7 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> Compiled | Refusal:
     averaging = config.training.average_decay > 0
     state = initial_state(network, optimizer, config.seed, averaging=averaging)
     return compile_or_refuse(
-        train_step.lower(
+        cast(Wrapped, train_step).lower(
             jax.tree.map(
                 lambda leaf: _described(leaf, leaf.shape, devices.replicated(mesh)), state
             ),

@@ -25,7 +25,7 @@ def memory(found: Estimate) -> Table:
     table.add_row("largest batch", largest(found))
     if found["fits"]:
         table.add_row("FLOPs", f"{found['flops']:,.0f}")
-        table.add_row("  relative to describe's multiply-adds", f"{found['flops_ratio']:.3f}")
+        table.add_row("  relative to describe's", f"{found['flops_ratio']:.3f}")
         table.add_row("bytes accessed", f"{found['bytes_accessed']:,.0f}")
         for one in found["collectives"]:
             table.add_row(
@@ -42,9 +42,10 @@ def cycles(found: Estimate) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     total = found["estimated_cycles"]
     for row in found["cycles_by_layer"]:
-        forward, backward = row["forward"], row["backward"]
+        forward, backward = (row[way] for way in DIRECTIONS)
         share = (forward + backward) / max(total, 1)
-        table.add_row(row["name"], f"{forward:,}", f"{backward:,}", f"{share:.1%}")
+        name = row["name"] + (" +" if row["unestimated"] else "")
+        table.add_row(name, f"{forward:,}", f"{backward:,}", f"{share:.1%}")
     table.add_section()
     forward, backward = (sum(row[way] for row in found["cycles_by_layer"]) for way in DIRECTIONS)
     table.add_row("all", f"{forward:,}", f"{backward:,}", f"{total:,}")
@@ -55,23 +56,23 @@ def largest(found: Estimate) -> str:
     """The largest batch, with how it is known."""
     batch_size, refused = found["largest_batch_size"], found["smallest_batch_size_refused"]
     if found["largest_batch_size_known"] == "extrapolated":
-        return f"about {batch_size:,} (extrapolated; --search compiles)"
+        return f"about {batch_size:,}, extrapolated"
     more = f"{refused:,} does not fit" if refused else f"stopped after {COMPILATIONS} more"
-    return f"{batch_size:,} (compiled; {more})"
+    return f"{batch_size:,}, compiled; {more}"
 
 
 def summary(found: Estimate) -> list[str]:
     """What kind of numbers these are."""
     libraries = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    lines = [
-        f"All of this is the TPU compiler's estimate, of one device; nothing ran. {libraries}.",
-    ]
+    lines = [f"All of this is the TPU compiler's estimate, of one device; nothing ran. {libraries}"]
     if found["fits"]:
+        missing = ", ".join(f"{count} {name}" for name, count in found["without_estimate"].items())
         lines += [
-            "Cycles: without waiting for transfers between chips, for which it estimates none; a fusion "
-            "counts for the layer that its result is named after.",
-            "FLOPs of describe: 2 x multiply-adds, forward and twice backward, with auxiliary heads; the "
-            "first layer once. The compiler leaves out products with padding.",
+            f"Cycles: + marks layers with work that has no estimate ({missing or 'none here'});",
+            "  transfers between chips have none either: a real step takes longer. A fusion counts",
+            "  for the layer that its result is named after.",
+            "FLOPs of describe: 2 x multiply-adds, forward and back to parameters and inputs, with",
+            "  auxiliary heads, not back to images; the compiler leaves out those with padding.",
         ]
     return lines
 

@@ -23,10 +23,10 @@ from inception_jax.planning.compiled import Refusal, compile_or_refuse
 # libtpu reads these when it is loaded; what the user has set stays.
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # else it asks Google Cloud's metadata server what machine this is
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",  # and, not knowing, complains; any slice will do here
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",  # it complains if there is none; any will do here
     "TPU_WORKER_HOSTNAMES": "localhost",  # the same
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # neither take nor mind the lock of who uses a TPU here
-    "TPU_STDERR_LOG_LEVEL": "3",  # only what is fatal
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else it deletes the lock file of whoever uses a TPU here
+    "TPU_STDERR_LOG_LEVEL": "3",  # say only what is fatal
     "TPU_LOG_DIR": "disabled",  # else files in /tmp/tpu_logs
 }
 
@@ -89,7 +89,7 @@ def find_slice(name: str) -> Slice:
         described = topologies.get_topology_desc(name, platform="tpu", **options)
     except jax.errors.JaxRuntimeError as error:
         raise UsageError(f"no slice {name!r}; the TPU compiler says: {error}") from error
-    devices = described.devices
+    devices: Sequence[jax.Device] = described.devices
     return Slice(
         name=name,
         kind=devices[0].device_kind,
@@ -108,10 +108,10 @@ def compiler_version() -> str:
 def _parse(name: str) -> tuple[str, str]:
     generation, _, grid = name.partition(":")
     if generation not in GENERATIONS:
-        near = difflib.get_close_matches(generation.lower(), GENERATIONS, n=1, cutoff=0.5)
-        meant = f"did you mean {_example(near[0])}? " if near else ""
-        known = ", ".join(map(_example, GENERATIONS))
-        raise UsageError(f"unknown topology {name!r}; {meant}known are such as {known}")
+        known = [_example(one) for one in GENERATIONS]
+        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"unknown topology {name!r}; {meant}there are such as {', '.join(known)}")
     sizes = GENERATIONS[generation].dimensions
     if not re.fullmatch(r"x".join([r"[1-9]\d{0,2}"] * sizes), grid):
         raise UsageError(
