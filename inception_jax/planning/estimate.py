@@ -20,7 +20,7 @@ from inception_jax.models.googlenet import AUXILIARY_HEADS
 from inception_jax.models.network import network_config
 from inception_jax.planning import compiled, topology
 from inception_jax.planning.compiled import Refusal
-from inception_jax.planning.step import compile_step
+from inception_jax.planning.step import Step, compile_step
 from inception_jax.training import steps
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ Estimate = dict[str, Any]
 class Trial(NamedTuple):
     """A batch that was compiled, and the bytes that it takes on a device."""
 
-    batch_size: int  # global
+    batch_size: int  # global; 0 stands for the state alone
     needed: int
     fits: bool
 
@@ -61,19 +61,19 @@ def estimate(config: ConfigDict, slice: topology.Slice, *, search: bool) -> Esti
     """
     mesh = devices.make_mesh(slice.devices)
 
-    def try_batch(batch_size: int) -> tuple[Trial, Compiled | None]:
+    def compile_for(batch_size: int) -> Step:
         log.info(f"compiling for {batch_size:,} images a step: a matter of minutes")
-        found = compile_step(_with_batch(config, batch_size), mesh)
-        if isinstance(found, Refusal):
-            return Trial(batch_size, found.needed, False), None
-        return Trial(batch_size, _peak_bytes(found), True), found
+        return compile_step(_with_batch(config, batch_size), mesh)
 
     batch_size = config.data.batch_size
-    trial, program = try_batch(batch_size)
+    program, state_bytes = compile_for(batch_size)
+    trial = _trial(batch_size, program)
+    trials = [Trial(0, state_bytes, state_bytes <= slice.device_bytes), trial]
     step = mesh.size * min(GRANULARITY, batch_size // mesh.size)
-    trials = [trial]
     if search:
-        trials = search_largest(trial, lambda size: try_batch(size)[0], slice.device_bytes, step)
+        search_largest(
+            trials, lambda size: _trial(size, compile_for(size).program), slice.device_bytes, step
+        )
     return {
         "config_name": config.name,
         "topology": slice.name,
@@ -88,7 +88,7 @@ def estimate(config: ConfigDict, slice: topology.Slice, *, search: bool) -> Esti
         "peak_bytes": trial.needed,
         "device_bytes": slice.device_bytes,
         **_largest(trials, slice.device_bytes, step),
-        **(_program(program, config, mesh.size) if program else dict.fromkeys(PROGRAM)),
+        **_program(program, config, mesh.size),
         "versions": {
             "jax": jax.__version__,
             "jaxlib": jaxlib.__version__,
@@ -110,8 +110,10 @@ PROGRAM = (
 )
 
 
-def _program(program: Compiled, config: ConfigDict, count: int) -> Estimate:
-    """PROGRAM, of one of `count` devices."""
+def _program(program: Compiled | Refusal, config: ConfigDict, count: int) -> Estimate:
+    """PROGRAM, of one of `count` devices; None for all where it was refused."""
+    if isinstance(program, Refusal):
+        return dict.fromkeys(PROGRAM)
     costs = program.cost_analysis()
     assert costs is not None
     network = network_config(config)
@@ -136,22 +138,25 @@ def _program(program: Compiled, config: ConfigDict, count: int) -> Estimate:
 def _largest(trials: list[Trial], available: int, step: int) -> Estimate:
     """Of the trials: the largest batch, and how that is known."""
     fits, fails = _bracket(trials)
-    if len(trials) == 1:
+    nothing, *compilations = trials
+    if len(compilations) == 1:
         found, known = guess_largest(trials, available, step), "extrapolated"
     else:
-        found, known = (fits.batch_size if fits else 0), "compiled"
+        found, known = (fits or nothing).batch_size, "compiled"
     return {
         "largest_batch_size": found,
         "largest_batch_size_known": known,
         "smallest_batch_size_refused": fails.batch_size if fails else None,
-        "compilations": [trial._asdict() for trial in trials],
+        "compilations": [trial._asdict() for trial in compilations],
     }
 
 
-def _peak_bytes(program: Compiled) -> int:
+def _trial(batch_size: int, program: Compiled | Refusal) -> Trial:
+    if isinstance(program, Refusal):
+        return Trial(batch_size, program.needed, False)
     memory = program.memory_analysis()
     assert memory is not None
-    return memory.peak_memory_in_bytes
+    return Trial(batch_size, memory.peak_memory_in_bytes, True)
 
 
 def _with_batch(config: ConfigDict, batch_size: int) -> ConfigDict:
@@ -161,38 +166,31 @@ def _with_batch(config: ConfigDict, batch_size: int) -> ConfigDict:
 
 
 def search_largest(
-    trial: Trial, try_batch: Callable[[int], Trial], available: int, step: int
-) -> list[Trial]:
-    """Tries batches, each where a line through the nearest two trials meets the memory.
+    trials: list[Trial], try_batch: Callable[[int], Trial], available: int, step: int
+) -> None:
+    """Adds trials, each where a line through the nearest two before it meets the memory.
 
     Args:
-      trial: the first.
+      trials: no images at all, and a batch that was compiled.
       try_batch: compiles for a global batch.
       available: bytes on a device.
       step: all batches are multiples of it.
     """
-    trials = [trial]
-    while len(trials) <= COMPILATIONS:
+    for _ in range(COMPILATIONS):
         fits, fails = _bracket(trials)
         least = fits.batch_size + step if fits else step
         most = fails.batch_size - step if fails else math.inf
-        if fits and fails and fails.batch_size <= (1 + TOLERANCE) * fits.batch_size:
-            break
-        if least > most:
+        near = fits and fails and fails.batch_size <= (1 + TOLERANCE) * fits.batch_size
+        if near or least > most:
             break
         trials.append(try_batch(int(min(max(guess_largest(trials, available, step), least), most))))
-    return trials
 
 
 def guess_largest(trials: list[Trial], available: int, step: int) -> int:
-    """Where memory would be full: on the line through the two trials nearest to that.
-
-    With one trial, or two that are no rising line, through it and no bytes for no images.
-    """
+    """Where memory would be full: on the line through the two trials nearest to that."""
     first, *others = sorted(trials, key=lambda trial: abs(trial.needed - available))
-    origin = Trial(0, 0, True)
-    second = next((trial for trial in others if _slope(first, trial) > 0), origin)
-    batch_size = first.batch_size + (available - first.needed) / _slope(first, second)
+    slope = next(filter(lambda slope: slope > 0, (_slope(first, other) for other in others)))
+    batch_size = first.batch_size + (available - first.needed) / slope
     return int(batch_size // step) * step
 
 

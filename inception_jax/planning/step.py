@@ -1,6 +1,6 @@
 """The training step of a config, as `train` builds it, compiled for devices one does not have."""
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -23,7 +23,14 @@ from inception_jax.training.steps import make_train_step
 EXAMPLES = 1_281_167  # ILSVRC's
 
 
-def compile_step(config: ConfigDict, mesh: Mesh) -> Compiled | Refusal:
+class Step(NamedTuple):
+    """A compiled step, or the compiler's refusal."""
+
+    program: Compiled | Refusal
+    state_bytes: int  # on each device, whatever the batch
+
+
+def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
     """Compiles the step for the global batch of `config.data.batch_size`; nothing is run.
 
     Args:
@@ -48,14 +55,11 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> Compiled | Refusal:
     )
     averaging = config.training.average_decay > 0
     state = initial_state(network, optimizer, config.seed, averaging=averaging)
-    return compile_or_refuse(
-        cast(Wrapped, train_step).lower(
-            jax.tree.map(
-                lambda leaf: _described(leaf, leaf.shape, devices.replicated(mesh)), state
-            ),
-            describe_batch(config, mesh),
-        )
+    described = jax.tree.map(
+        lambda leaf: _described(leaf, leaf.shape, devices.replicated(mesh)), state
     )
+    lowered = cast(Wrapped, train_step).lower(described, describe_batch(config, mesh))
+    return Step(compile_or_refuse(lowered), sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
 
 
 def describe_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
