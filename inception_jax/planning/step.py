@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from jax.stages import Compiled, Wrapped
 from ml_collections import ConfigDict
 
-from inception_jax.data.pipeline import read_training_batch
+from inception_jax.data.pipeline import check_data, read_training_batch
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
 from inception_jax.models.network import build, network_config
@@ -40,6 +40,7 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
     Raises:
       UsageError: the config is wrong, or its batch cannot be split over the devices.
     """
+    check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     network = build(network_config(config))
     plan = make_plan(config, EXAMPLES)
