@@ -4,6 +4,7 @@ One axis, `data`: a batch is split over all devices of all processes, everything
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,9 +15,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from inception_jax.errors import UsageError
 
 
-def make_mesh() -> Mesh:
-    """All devices in one row. Auto axes: the compiler places what is between input and output."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """All devices in one row. Auto axes: the compiler places what is between input and output.
+
+    Args:
+      devices: those to take; all of this run where it is None.
+    """
+    count = jax.device_count() if devices is None else len(devices)
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -12,7 +12,7 @@ import jax.extend
 import jax.numpy as jnp
 
 from inception_jax.models.googlenet import AUXILIARY_HEADS, GoogLeNetConfig
-from inception_jax.models.network import build
+from inception_jax.models.network import Network, build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +42,12 @@ class Description:
 def describe(config: GoogLeNetConfig) -> Description:
     """Describes the network of `config`, without allocating it."""
     network = build(config)
-    images = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
-    forward = functools.partial(network.apply, train=False)
-    jaxpr = jax.make_jaxpr(forward)(network.params, network.batch_stats, images)
     names = [row.name for row in config.rows()]
     names += ["loss3/pool" if config.head == "average_pool" else "loss3/fc", "loss3/classifier"]
     shapes: dict[str, tuple[int, ...]] = {}
     multiply_adds: Counter[str] = Counter()
     convolutions = 0
-    for scope, equation in _equations(jaxpr.jaxpr, ""):
+    for scope, equation in _equations(_forward(network, train=False), ""):
         name = next((n for n in names if f"{scope}/".startswith(f"{n}/")), None)
         if name is None:
             continue
@@ -74,6 +71,27 @@ def describe(config: GoogLeNetConfig) -> Description:
             for name in names
         ),
     )
+
+
+def training_multiply_adds(config: GoogLeNetConfig) -> int:
+    """Of one image in a training step: forward, then back to parameters and to inputs.
+
+    Auxiliary heads count. Back from the first layer to the images does not: nobody asks for that.
+    """
+    network = build(config)
+    forward = [
+        _multiply_adds(equation) for _, equation in _equations(_forward(network, train=True), "")
+    ]
+    first = next(count for count in forward if count)
+    return 3 * sum(forward) - first
+
+
+def _forward(network: Network, *, train: bool) -> Any:
+    """The computation for one image, as equations."""
+    size = network.config.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    forward = functools.partial(network.apply, train=train, dropout_key=jax.random.key(0))
+    return jax.make_jaxpr(forward)(network.params, network.batch_stats, images).jaxpr
 
 
 def _size_under(sizes: dict[str, int], name: str) -> int:

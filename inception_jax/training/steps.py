@@ -19,6 +19,9 @@ from inception_jax.training.losses import total_loss
 from inception_jax.training.state import TrainState, update_average
 
 Metrics = dict[str, jax.Array]
+# Scopes, by which a compiled step's parts outside the layers are told apart.
+DISTORTIONS, UPDATE = "distortions", "update"
+
 TrainStep = Callable[[TrainState, DeviceBatch], tuple[TrainState, Metrics]]
 
 
@@ -42,10 +45,11 @@ def make_train_step(
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
     def train_step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        images = photometric.distort(
-            batch["image"], batch["epoch"], batch["index"], config.seed, config.photometric
-        )
-        images = normalize(images, data.mean, data.std)
+        with jax.named_scope(DISTORTIONS):
+            images = photometric.distort(
+                batch["image"], batch["epoch"], batch["index"], config.seed, config.photometric
+            )
+            images = normalize(images, data.mean, data.std)
 
         def loss_fn(params):
             outputs, batch_stats = network.apply(
@@ -57,13 +61,14 @@ def make_train_step(
         (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params
         )
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         step = state.step + 1
         average = state.average
-        if average:
-            new = {"params": params, "batch_stats": batch_stats}
-            average = update_average(average, new, step, average_start, training.average_decay)
+        with jax.named_scope(UPDATE):
+            updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            if average:
+                new = {"params": params, "batch_stats": batch_stats}
+                average = update_average(average, new, step, average_start, training.average_decay)
         metrics = {
             "loss": loss,
             "top1": jnp.mean(hits(logits, batch["label"], 1), dtype=jnp.float32),

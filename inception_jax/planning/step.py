@@ -1,0 +1,79 @@
+"""The training step of a config, as `train` builds it, compiled for devices one does not have."""
+
+from typing import Any, NamedTuple, cast
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.stages import Compiled, Wrapped
+from ml_collections import ConfigDict
+
+from inception_jax.data.pipeline import check_data, read_training_batch
+from inception_jax.data.sources import open_source
+from inception_jax.distributed import devices
+from inception_jax.models.network import build, network_config
+from inception_jax.planning.compiled import Refusal, compile_or_refuse
+from inception_jax.training.loop import make_plan
+from inception_jax.training.optimizer import make_optimizer
+from inception_jax.training.schedule import make_schedule
+from inception_jax.training.state import initial_state
+from inception_jax.training.steps import make_train_step
+
+# The data need not be there. Its size turns epochs into steps: constants that change no cost.
+EXAMPLES = 1_281_167  # ILSVRC's
+
+
+class Step(NamedTuple):
+    """A compiled step, or the compiler's refusal."""
+
+    program: Compiled | Refusal
+    state_bytes: int  # on each device, whatever the batch
+
+
+def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
+    """Compiles the step for the global batch of `config.data.batch_size`; nothing is run.
+
+    Args:
+      config: resolved.
+      mesh: of devices that need not exist.
+
+    Raises:
+      UsageError: the config is wrong, or its batch cannot be split over the devices.
+    """
+    check_data(config)
+    devices.check_batch_size(config.data.batch_size, mesh)
+    network = build(network_config(config))
+    plan = make_plan(config, EXAMPLES)
+    learning_rate = make_schedule(
+        config.schedule,
+        total_steps=plan.total,
+        warmup_steps=plan.warmup,
+        decay_every_steps=plan.decay_every,
+    )
+    optimizer = make_optimizer(config.optimizer, learning_rate)
+    train_step = make_train_step(
+        network, optimizer, learning_rate, config, mesh, average_start=plan.average_start
+    )
+    averaging = config.training.average_decay > 0
+    state = initial_state(network, optimizer, config.seed, averaging=averaging)
+    described = jax.tree.map(
+        lambda leaf: _described(leaf, leaf.shape, devices.replicated(mesh)), state
+    )
+    lowered = cast(Wrapped, train_step).lower(described, describe_batch(config, mesh))
+    return Step(compile_or_refuse(lowered), sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+
+
+def describe_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """A global batch on the mesh, without its contents: what `training_batches` yields."""
+    fake = config.data.copy_and_resolve_references().unlock()
+    fake.source = "fake"
+    source = open_source(fake, fake.train_split, config.model.num_classes)
+    one = read_training_batch(source, fake, config.seed, step=0, part=slice(0, 1))
+    return {
+        name: _described(rows, (fake.batch_size, *rows.shape[1:]), devices.split_batch(mesh))
+        for name, rows in one.items()
+    }
+
+
+def _described(leaf: np.ndarray, shape: tuple[int, ...], sharding: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(leaf.dtype), sharding=sharding)
