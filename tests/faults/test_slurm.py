@@ -1,4 +1,4 @@
-"""Training under a real Slurm, two nodes: preempted, requeued, and the same parameters at the end."""
+"""Under a real Slurm with two nodes: preempted, requeued, and the same parameters at the end."""
 
 import os
 import sys
