@@ -174,7 +174,9 @@ def write(directory: Path, tree: Tree, description: dict[str, Any]) -> None:
         tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as folder,
     ):
         unfinished = Path(folder) / directory.name
-        handler = ocp.CompositeCheckpointHandler(multiprocessing_options=_alone())
+        handler = ocp.CompositeCheckpointHandler(
+            composite_options=ocp.CompositeOptions(multiprocessing_options=_alone())
+        )
         with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
             checkpointer.save(
                 unfinished,

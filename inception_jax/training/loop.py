@@ -136,7 +136,6 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
 
         def finish_oldest() -> None:
             nonlocal bad_images
-            checkpoints.check()
             step, metrics = pending.popleft()
             values = {name: value.item() for name, value in jax.device_get(metrics).items()}
             _check_finite(step, values, config, len(source))
