@@ -4,10 +4,12 @@ import argparse
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from inception_jax import disk
 from inception_jax.distributed import processes
 from inception_jax.errors import ExitCode, PreemptedError, UsageError, UserError
 from inception_jax.reporting import console
@@ -91,17 +93,27 @@ def run(main: Callable[[argparse.Namespace, list[str]], None], parser: Parser) -
     Overrides are the arguments that start with --config. ; any other unknown one is an error.
     """
     exit_code, message = _run(main, parser, sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # the interpreter would try again, and complain in its own way
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if exit_code == ExitCode.DONE and not isinstance(error, BrokenPipeError):
+            message = f"error: standard output: {error.strerror}"
+            log.error(message)
+        exit_code = exit_code or ExitCode.ERROR
     processes.leave(exit_code, message)
     sys.exit(exit_code)
 
 
 def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> tuple[ExitCode, str]:
     console.attach(log)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS narrate every step
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # and Orbax's failures come as errors
+    # Orbax and TFDS narrate every step, and what fails there comes as an error, too.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     debug = "--debug" in argv
     if not debug:  # where Orbax fails, it leaves other reads behind, each with a traceback
         sys.unraisablehook = lambda ignored: log.debug(f"ignored: {ignored.exc_value!r}")
+        threading.excepthook = lambda failed: log.debug(f"in a thread: {failed.exc_value!r}")
     try:
         flags, overrides = parser.parse_known_args(_join_values(argv))
         for argument in overrides:
@@ -133,6 +145,8 @@ def _in_one_line(error: Exception) -> str:
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if disk.is_full(error):
+        return "no room left where the output goes: make room and give the same command again"
     return f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows the traceback)"
 
 

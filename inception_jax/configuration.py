@@ -5,17 +5,20 @@ A config is a locked `ml_collections.ConfigDict`; `configs/googlenet.py` documen
 
 import ast
 import difflib
+import functools
 import json
 import math
 import os
 import re
 import runpy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+import inception_jax
 from inception_jax.errors import UsageError
 
 # These do not change what a step computes: they may differ when a run goes on.
@@ -51,6 +54,15 @@ RANGES = {
     "checkpoints.keep_best": (0, math.inf),
 }
 
+
+# What a field may be where the schema has a value of the type on the left.
+_TYPES: Mapping[type, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (float, int),
+    str: (str,),
+    tuple: (tuple,),
+}
 
 # Fields that checkpoints of older versions lack, and what those versions did.
 ADDED_FIELDS = {
@@ -123,6 +135,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UsageError(f"{file}: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(config, ConfigDict):
         raise UsageError(f"{file}: get_config returns a {type(config).__name__}, not a ConfigDict")
+    _check_fields(config.to_dict())
     return override(config, overrides)
 
 
@@ -149,6 +162,28 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise UsageError(f"unexpected argument {rest[0]!r}")
     _check_ranges(config)
     return config
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    """Every field, with a value of its type: the config that all others start from."""
+    file = Path(inception_jax.__file__).parent.parent / "configs" / "googlenet.py"
+    return flatten(runpy.run_path(str(file))["get_config"]().to_dict())
+
+
+def _check_fields(values: dict[str, Any]) -> None:
+    """Raises UsageError for a field that is unknown, missing or of another type."""
+    schema, found = _schema(), flatten(values)
+    for field in found:
+        if field not in schema:
+            raise UsageError(_unknown(f"config field {field!r}", field, schema))
+    for field, example in schema.items():
+        if field not in found:
+            raise UsageError(f"the config has no field {field!r}")
+        kinds = _TYPES[type(example)]
+        if type(found[field]) not in kinds:
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise UsageError(f"{field} is {found[field]!r}; it takes {wanted}")
 
 
 def _check_ranges(config: ConfigDict) -> None:
@@ -182,8 +217,13 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     """The inverse of `to_dict`; lists become tuples again, so that overrides keep their types.
 
     Fields younger than `values` get what older versions did.
+
+    Raises:
+      UsageError: a field is unknown, missing or of another type.
     """
-    return ConfigDict(_tuples(with_added_fields(values))).lock()
+    values = _tuples(with_added_fields(values))
+    _check_fields(values)
+    return ConfigDict(values).lock()
 
 
 def with_added_fields(values: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +231,8 @@ def with_added_fields(values: dict[str, Any]) -> dict[str, Any]:
     values = {name: dict(v) if isinstance(v, dict) else v for name, v in values.items()}
     for field, value in ADDED_FIELDS.items():
         section, name = field.split(".")
-        values.setdefault(section, {}).setdefault(name, value)
+        if isinstance(fields := values.setdefault(section, {}), dict):
+            fields.setdefault(name, value)
     return values
 
 

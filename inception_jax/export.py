@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from inception_jax import cli
+from inception_jax import cli, disk
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
 from inception_jax.evaluation import trained
@@ -67,7 +67,10 @@ def written_whole(output: Path) -> Iterator[Path]:
         raise UsageError(f"{output} exists: move it away, or choose another --output")
     if not output.parent.is_dir():
         raise UsageError(f"no folder {str(output.parent)!r} for --output")
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
+    with (
+        disk.writing(output.parent),
+        tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder,
+    ):
         unfinished = Path(folder) / output.name
         yield unfinished
         unfinished.rename(output)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from inception_jax import disk
+
 
 def to_text(values: Mapping[str, Any], indent: int | None = None) -> str:
     """One object; null stands for a number that is not finite, since JSON has none."""
@@ -18,7 +20,16 @@ def to_text(values: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes a file so that whoever reads it finds the old content or the new one, whole."""
+    """Writes a file so that whoever reads it finds the old content or the new one, whole.
+
+    Raises:
+      UserError: there is no room; the old content stays.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        with disk.writing(path.parent):
+            partial.write_text(text)
+            os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

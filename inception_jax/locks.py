@@ -5,6 +5,7 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
+from inception_jax import disk
 from inception_jax.errors import UserError
 
 
@@ -15,9 +16,10 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
     The kernel frees the lock when the process ends, in whatever way.
 
     Raises:
-      UserError: another process holds it; the message says that it is `doing` something.
+      UserError: another process holds it; the message says that it is `doing` something. Or a file
+        is where the folder should be.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from rich.table import Column, Table
 
-from inception_jax import cli
+from inception_jax import cli, disk
 from inception_jax.data import image_files
 from inception_jax.data.decode import decode
 from inception_jax.data.pipeline import check_data
@@ -125,22 +125,26 @@ def logits_file(
         yield lambda index, logits: None
         return
     partial = path.with_name(path.name + ".partial")
-    array: np.memmap | None = None
+    written = 0
 
+    # By write, and not as mapped memory: on a full disk the system kills who writes to that.
     def save(index: np.ndarray, logits: np.ndarray | None) -> None:
-        nonlocal array
+        nonlocal written
         assert logits is not None
+        assert index[0] == written  # images come in order
         if logits.shape[1:3] == (1, 1):
             logits = logits[:, 0, 0]
-        if array is None:
-            shape = (images, *logits.shape[1:])
-            array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-        array[index] = logits
+        rows = np.asarray(logits, "<f4")
+        with disk.writing(path.parent), partial.open("ab" if written else "wb") as file:
+            if not written:
+                shape = (images, *rows.shape[1:])
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(rows.tobytes())
+        written += len(rows)
 
     try:
         yield save
-        if array is not None:
-            array.flush()
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -150,7 +154,8 @@ def print_table(shown: Sequence[tuple[Path, list[dict]]], images: int) -> None:
     """For a person, beside the JSON lines."""
     table = Table(Column("image", overflow="fold"), *(f"{rank}." for rank in range(1, TOP + 1)))
     for path, top in shown:
-        table.add_row(str(path), *(f"{t['name']} {t['probability']:.1%}" for t in top))
+        cells = [str(path), *(f"{t['name']} {t['probability']:.1%}" for t in top)]
+        table.add_row(*map(console.printable, cells))
     if images > len(shown):
         table.caption = f"the first {len(shown)} of {images}"
     console.stderr.print(table)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from inception_jax import cli
+from inception_jax import cli, disk
 from inception_jax.data.preparing import PREPARERS, verification
 from inception_jax.errors import UserError
 
@@ -13,7 +13,8 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prepares `flags.dataset` in `flags.data_dir`, reads it again and says what is there."""
     preparer = PREPARERS[flags.dataset]
     try:
-        folder = preparer.prepare(flags)
+        with disk.writing(flags.data_dir):
+            folder = preparer.prepare(flags)
     except ImportError as error:
         raise UserError(
             f"preparing {flags.dataset} this way needs TensorFlow; "

@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 
 import inception_jax
 from inception_jax import configuration
+from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.data.sources import Source
 
+FORMAT = 1  # of what is written here; another number is for changes that old versions misread
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -26,7 +28,7 @@ def describe(
 ) -> dict[str, Any]:
     """The same, of weights that may come from elsewhere: then the fingerprint is None."""
     return {
-        "format": 1,
+        "format": FORMAT,
         "config": configuration.to_dict(config),
         "class_names": list(class_names),
         "data_fingerprint": data_fingerprint,
@@ -37,6 +39,23 @@ def describe(
         },
         "git_commit": _git_commit(),
     }
+
+
+def check(description: dict[str, Any]) -> None:
+    """Raises DamagedCheckpointError unless it has what `describe` writes."""
+    if (found := description.get("format")) != FORMAT or found is True:
+        raise DamagedCheckpointError(f"it is of format {found!r}; this version reads {FORMAT}")
+    fingerprint = description.get("data_fingerprint", 0)
+    if fingerprint is not None and not isinstance(fingerprint, str):
+        raise DamagedCheckpointError("its description has no fingerprint of the data")
+    if not isinstance(config := description.get("config"), dict):
+        raise DamagedCheckpointError("its description has no config")
+    names, model = description.get("class_names"), config.get("model")
+    count = model.get("num_classes") if isinstance(model, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DamagedCheckpointError("its description has no names of the classes")
+    if len(names) != count:
+        raise DamagedCheckpointError(f"it has names of {len(names)} classes and {count} classes")
 
 
 def _git_commit() -> str | None:

@@ -14,6 +14,7 @@ import logging
 import math
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from inception_jax import disk
 from inception_jax.checkpoints import integrity
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.errors import UserError
@@ -48,8 +50,9 @@ class CheckpointWriter:
 
     def __init__(self, directory: Path, *, keep_last: int, keep_best: int):
         self._directory = directory.absolute()
-        self._directory.mkdir(parents=True, exist_ok=True)  # Orbax makes it with all processes
+        disk.make_folder(self._directory)  # Orbax makes it with all processes
         self._saving: int | None = None
+        self._bytes = 0
         policies = checkpoint_managers
         self._manager = ocp.CheckpointManager(
             self._directory,
@@ -80,38 +83,75 @@ class CheckpointWriter:
           tree: nested dictionaries of arrays.
           description: JSON; the step and the arrays' checksums are added.
           top1: accuracy in an evaluation of this very state, if there was one.
+
+        Raises:
+          UserError: there is no room for this one, or was none for the one before it.
         """
-        self._manager.wait_until_finished()  # one save at a time: the seal belongs to one step
+        self._wait()  # one save at a time: the seal belongs to one step
         if step in self._manager.all_steps():
             self._manager.delete(step)  # saved when the run was interrupted, evaluated only now
-        self._saving = step
         # Own copies: the next training step reuses the memory behind the state.
         host = jax.tree.map(functools.partial(np.array, copy=True), tree)
+        self._saving, self._bytes = step, _bytes(host)
         description = description | {"step": step, "arrays": integrity.describe_arrays(host)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(host), description=ocp.args.JsonSave(description)
-            ),
-            metrics=None if top1 is None else {"top1": top1},
-            force=True,
-        )
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(host), description=ocp.args.JsonSave(description)
+                ),
+                metrics=None if top1 is None else {"top1": top1},
+                force=True,
+            )
+
+    def check(self) -> None:
+        """Raises what a save has failed of behind the caller's back; waits for none.
+
+        Raises:
+          UserError: there is no room.
+        """
+        if not self._manager.is_saving_in_progress():
+            self._wait()
+
+    def _wait(self) -> None:
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Makes one line of a full disk, and clears away what was begun."""
+        needed = f"checkpoint {self._saving} takes up to {disk.megabytes(self._bytes)}"
+        with disk.writing(self._directory, needed):
+            try:
+                yield
+            except Exception:
+                if jax.process_index() == 0:
+                    for unfinished in self._unfinished():
+                        shutil.rmtree(unfinished, ignore_errors=True)
+                raise
+
+    def _unfinished(self) -> list[Path]:
+        return list(self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"))
 
     def _seal(self) -> None:
         """Called by Orbax when all files are written and the directory has no final name yet."""
-        (unfinished,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        (unfinished,) = self._unfinished()
         integrity.seal(unfinished)
 
     def __enter__(self) -> "CheckpointWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, first: BaseException | None, _: object
+    ) -> None:
         try:
-            self._manager.close()
+            with self._writing():
+                self._manager.close()
         except Exception as error:
             if kind is None:
                 raise
-            log.error(f"and the last checkpoint was not written: {error}")  # not to hide the cause
+            if str(error) != str(first):  # not to hide the cause
+                log.error(f"and the last checkpoint was not written: {error}")
 
 
 def write(directory: Path, tree: Tree, description: dict[str, Any]) -> None:
@@ -128,9 +168,15 @@ def write(directory: Path, tree: Tree, description: dict[str, Any]) -> None:
     description = description | {"step": 0, "arrays": integrity.describe_arrays(host)}
     directory = directory.absolute()
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as folder:
+    needed = f"the checkpoint takes up to {disk.megabytes(_bytes(host))}"
+    with (
+        disk.writing(directory.parent, needed),
+        tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as folder,
+    ):
         unfinished = Path(folder) / directory.name
-        handler = ocp.CompositeCheckpointHandler(multiprocessing_options=_alone())
+        handler = ocp.CompositeCheckpointHandler(
+            composite_options=ocp.CompositeOptions(multiprocessing_options=_alone())
+        )
         with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
             checkpointer.save(
                 unfinished,
@@ -150,6 +196,10 @@ def _alone() -> ocp.options.MultiprocessingOptions:
     )
 
 
+def _bytes(tree: Tree) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
 def _ranking(metrics: dict[str, float]) -> float:
     """A non-finite metric must never look like the best one."""
     return metrics["top1"] if math.isfinite(metrics["top1"]) else -math.inf
@@ -165,6 +215,8 @@ def steps(directory: Path) -> list[int]:
 
 def verify(checkpoint: Path) -> None:
     """Raises DamagedCheckpointError if a file has changed or it is not of the step of its name."""
+    if not checkpoint.is_dir():
+        raise DamagedCheckpointError("it is no folder")
     step = read_description(checkpoint)["step"]
     if checkpoint.name != str(step):
         raise DamagedCheckpointError(f"it is a copy of step {step}")
@@ -182,10 +234,16 @@ def read_description(checkpoint: Path) -> dict[str, Any]:
     integrity.verify_seal(checkpoint)
     item = checkpoint.absolute() / "description"
     with _reading(checkpoint):
-        return ocp.Checkpointer(
+        checkpointer = ocp.Checkpointer(
             ocp.JsonCheckpointHandler(multiprocessing_options=_alone()),
             multiprocessing_options=_alone(),
-        ).restore(item)
+        )
+        try:
+            description = checkpointer.restore(item)
+        except (ValueError, RecursionError):
+            raise DamagedCheckpointError("its description is no JSON") from None
+    integrity.check_description(description)
+    return description
 
 
 def restore(checkpoint: Path, target: Tree) -> Restored:
@@ -223,13 +281,20 @@ def _reading(checkpoint: Path) -> Iterator[None]:
     """A run may delete a checkpoint while another process reads it, and Orbax fails in many ways.
 
     Raises:
-      DamagedCheckpointError: it is not what it was; else what Orbax says.
+      DamagedCheckpointError: it is not what it was.
+      UserError: it is, and yet cannot be read.
     """
     try:
         yield
-    except Exception:
+    except Exception as error:
         integrity.verify_seal(checkpoint)
-        raise
+        if isinstance(error, DamagedCheckpointError):
+            raise
+        why = textwrap.shorten(str(error), 200, placeholder="...") or type(error).__name__
+        raise UserError(
+            f"{checkpoint} cannot be read, although nothing in it has changed since it was "
+            f"written: {why}"
+        ) from error
 
 
 def _check_same_arrays(checkpoint: Path, target: Tree, described: dict[str, Any]) -> None:

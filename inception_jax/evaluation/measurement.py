@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
+from inception_jax import disk
 from inception_jax.data.evaluation_crops import PROTOCOLS
 from inception_jax.data.pipeline import check_data
 from inception_jax.data.sources import open_source
@@ -157,7 +158,10 @@ def _save(kept: list[Answers], class_names: tuple[str, ...], path: Path) -> None
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:  # savez would add .npz to another name
+        with (
+            disk.writing(path.parent),
+            partial.open("wb") as file,
+        ):  # savez would add .npz to another name
             np.savez_compressed(
                 file,
                 index=np.concatenate([batch.index for batch in kept]).astype(np.int64),

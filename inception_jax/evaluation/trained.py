@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inception_jax import configuration, workdir
-from inception_jax.checkpoints import integrity, store
+from inception_jax.checkpoints import describe, integrity, store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
+from inception_jax.data.pipeline import check_data
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
 from inception_jax.models.network import Network, build, network_config
@@ -52,7 +53,9 @@ def load(
     try:
         description = store.read_description(checkpoint)
         digest = integrity.digest(checkpoint)
-        config = configuration.override(configuration.from_dict(description["config"]), overrides)
+        describe.check(description)
+        config = configuration.override(_config(checkpoint, description["config"]), overrides)
+        check_data(config)
         network = build(network_config(config))
         averaged = config.training.average_decay > 0
         if weights == "average" and not averaged:
@@ -76,6 +79,15 @@ def load(
         description=description,
         digest=digest,
     )
+
+
+def _config(checkpoint: Path, values: dict[str, Any]) -> ConfigDict:
+    try:
+        return configuration.from_dict(values)
+    except UsageError as error:
+        raise UserError(
+            f"{checkpoint} has a config that this version cannot read: {error}"
+        ) from error
 
 
 def newest_in(run: Path) -> Path:

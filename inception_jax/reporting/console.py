@@ -11,11 +11,27 @@ stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_w
 _only_warnings = False
 
 
+def printable(text: str) -> str:
+    """What would steer the terminal is shown as an escape instead: names of files may have any."""
+    return "".join(one if one.isprintable() or one == "\n" else _escape(one) for one in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 class _ConsoleHandler(logging.Handler):
     """Prints through the one console, so that a line never tears a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        stderr.print(self.format(record))
+        stderr.print(printable(self.format(record)))
+
+
+class _FileHandler(logging.FileHandler):
+    """A line that could not be written, the disk being full, is no reason for a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
 
 
 def attach(log: logging.Logger) -> None:
@@ -44,6 +60,6 @@ def only_warnings() -> None:
 def add_file(log: logging.Logger, path: Path) -> None:
     """Also appends every message, tracebacks included, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+    handler = _FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from inception_jax import disk
+
 COLUMNS = 8
 _ANSWERED_COLUMNS = 3
 _INCHES = 1.6  # of an image
@@ -111,6 +113,6 @@ def _shortened(title: str) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
+    with disk.writing(path.parent), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the font has not every script
         figure.savefig(path, dpi=150)

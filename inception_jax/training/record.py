@@ -31,6 +31,7 @@ class _FilesRecord(Record):
         self._metrics, self._checkpoints = metrics, checkpoints
 
     def write(self, step: int, values: Mapping[str, Any], split: str | None = None) -> None:
+        self._checkpoints.check()  # a save that failed is not to be found out at the next one
         self._metrics.write(step, values, split)
 
     def save(

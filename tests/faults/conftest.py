@@ -1,0 +1,128 @@
+"""What faults need: disks that fill up or cannot be written, which only root can make."""
+
+import contextlib
+import errno
+import logging
+import os
+import runpy
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from inception_jax import configuration
+from inception_jax.checkpoints import store
+from inception_jax.checkpoints.describe import describe
+from inception_jax.data import from_data
+from inception_jax.models.network import build, network_config
+
+
+@pytest.fixture(scope="session")
+def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of no run: an untrained network of ten classes."""
+    overrides = [
+        "--config.model.width=0.03125", "--config.model.auxiliary=False",
+        "--config.training.average_decay=0.0",
+    ]  # fmt: skip
+    config = configuration.load(str(ROOT / "configs" / "smoke.py"), overrides)
+    config = from_data.resolve(config)
+    params, batch_stats = build(network_config(config)).initial(seed=1)
+    directory = tmp_path_factory.mktemp("small") / "network"
+    description = describe(config, [str(digit) for digit in range(10)], None)
+    store.write(directory, {"params": params, "batch_stats": batch_stats}, description)
+    return directory
+
+
+class Refusals:
+    """Runs commands that must fail, in this process, which costs no start of JAX."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, name: str, *arguments: object) -> str:
+        """The one line that `python -m inception_jax.NAME ARGUMENTS` ends with."""
+        log = logging.getLogger("inception_jax")
+        with self._monkeypatch.context() as patch, warnings.catch_warnings():
+            patch.setattr(sys, "argv", [name, *map(str, arguments)])
+            # What a command sets for its process.
+            patch.setattr(sys, "unraisablehook", sys.unraisablehook)
+            patch.setattr(threading, "excepthook", threading.excepthook)
+            patch.setattr(log, "propagate", log.propagate)
+            patch.setattr(log, "handlers", list(log.handlers))
+            # runpy: the module may be imported already.
+            warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
+            with pytest.raises(SystemExit) as end:
+                runpy.run_module(f"inception_jax.{name}", run_name="__main__")
+        out, err = self._capsys.readouterr()
+        assert end.value.code in (1, 2), out + err
+        lines = err.splitlines()
+        assert [line.startswith("error: ") for line in lines] == [False] * (len(lines) - 1) + [True]
+        assert "Traceback" not in err
+        assert "--debug" not in lines[-1], lines[-1]  # an error that nobody thought of
+        assert lines[-1].isprintable()
+        return lines[-1]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusals:
+    """Commands that must fail in one line."""
+    return Refusals(monkeypatch, capsys)
+
+
+class Disk:
+    """A file system of its own, of a few hundred kilobytes or more, in memory."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def fill(self, leave: int = 0) -> None:
+        """Takes all room but `leave` bytes."""
+        filling = os.open(self.folder / "filling", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            while True:
+                os.write(filling, bytes(4096))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        if leave:
+            os.truncate(filling, max(0, os.fstat(filling).st_size - leave))
+        os.close(filling)
+
+    def make_room(self) -> None:
+        (self.folder / "filling").unlink()
+
+    def remount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", self.folder], check=True)
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[str], Disk]]:
+    """Makes a disk of a size ("300k"); gone at the end of the test.
+
+    Where there is no right to mount, the test is skipped; in CI as root that is a failure.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def make(size: str) -> Disk:
+            folder = tmp_path / f"disk_{size}"
+            folder.mkdir()
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+            try:
+                result = subprocess.run(command, capture_output=True, text=True)
+                problem = result.stderr.strip() if result.returncode else ""
+            except FileNotFoundError:
+                problem = "there is no mount command"
+            if problem and os.environ.get("CI") == "true" and os.geteuid() == 0:
+                pytest.fail(f"root in CI, and no small disk: {problem}")
+            if problem:
+                pytest.skip(f"a small disk needs the right to mount one: {problem}")
+            # Lazily: what failed may still have a file open.
+            stack.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
+            return Disk(folder)
+
+        yield make

@@ -1,0 +1,277 @@
+"""Each file of a checkpoint, damaged in each way: a run falls back and says so, and nobody who
+names the checkpoint gets values out of it that are not those that were saved.
+
+Single bits, and deletions while it is read: tests/test_checkpoints.py.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from inception_jax.checkpoints import integrity, store
+from inception_jax.checkpoints.integrity import SEAL, DamagedCheckpointError
+from inception_jax.distributed import devices
+from inception_jax.errors import UserError
+from inception_jax.evaluation import trained
+
+UNREAD = "commit_success.txt"  # Orbax writes it last; nobody reads it and its content is free
+
+
+def tree(step: int) -> dict:
+    values = np.random.default_rng(step).random(1000, np.float32)
+    return {"params": {"kernel": values, "bias": values[:5]}, "step": np.int32(step)}
+
+
+TARGET = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree(0))
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return devices.make_mesh()
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory) -> Path:
+    """Checkpoints 5 and 7."""
+    directory = tmp_path_factory.mktemp("originals") / "checkpoints"
+    with store.CheckpointWriter(directory, keep_last=2, keep_best=0) as checkpoints:
+        for step in (5, 7):
+            checkpoints.save(step, tree(step), {})
+    return directory
+
+
+def replace_by_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def replace_by_pipe(file: Path) -> None:
+    """Who opens it for reading waits for ever."""
+    file.unlink()
+    os.mkfifo(file)
+
+
+def replace_by_endless_device(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/dev/zero")
+
+
+def replace_by_loop(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file)
+
+
+def swap_with_other_step(file: Path) -> None:
+    step = next(parent for parent in file.parents if parent.name == "7")
+    same = step.with_name("5") / file.relative_to(step)
+    if not same.exists():  # files of arrays have random names
+        same = max((step.with_name("5") / "state").rglob("d/*"), key=lambda p: p.stat().st_size)
+    shutil.copyfile(same, file)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "truncated": lambda file: os.truncate(file, file.stat().st_size // 2),
+    "empty": lambda file: os.truncate(file, 0),
+    "deleted": Path.unlink,
+    "longer": lambda file: file.write_bytes(file.read_bytes() + b"\0"),
+    "zeros": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+    "a folder": replace_by_folder,
+    "a pipe": replace_by_pipe,
+    "an endless device": replace_by_endless_device,
+    "a link to itself": replace_by_loop,
+    "of another step": swap_with_other_step,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_falls_back_from_each_damaged_file(damage, originals, tmp_path, caplog):
+    files = sorted(p.relative_to(originals) for p in (originals / "7").rglob("*") if p.is_file())
+    assert len(files) > 8
+    for number, file in enumerate(files):
+        if file.name == UNREAD and damage in ("truncated", "empty", "longer", "zeros"):
+            continue
+        directory = shutil.copytree(originals, tmp_path / str(number) / "checkpoints")
+        before = (directory / file).read_bytes()
+        DAMAGES[damage](directory / file)
+        path = directory / file
+        if path.is_file() and path.stat().st_size == len(before) and path.read_bytes() == before:
+            continue  # the same in both steps
+        if file == Path("7") / UNREAD:
+            continue
+        aside = directory.with_name("aside")
+        caplog.clear()
+        with pytest.raises(DamagedCheckpointError):
+            store.restore(directory / "7", TARGET)
+        restored = store.restore_newest(directory, TARGET, aside)
+        assert restored is not None
+        assert restored.description["step"] == 5, file
+        jax.tree.map(np.testing.assert_array_equal, restored.tree, tree(5))
+        (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert "checkpoint 7 is damaged" in warning
+        assert [path.name for path in aside.iterdir()] == ["7"]
+
+
+STRANGERS: dict[str, Callable[[Path], Any]] = {
+    "an empty folder": lambda d: (d / "9").mkdir(),
+    "a file": lambda d: (d / "9").write_text("x"),
+    "a pipe": lambda d: os.mkfifo(d / "9"),
+    "a dangling link": lambda d: (d / "9").symlink_to("nowhere"),
+    "a link to itself": lambda d: (d / "9").symlink_to("9"),
+    "a huge number": lambda d: (d / ("9" * 200)).mkdir(),
+    "another step under this name": lambda d: shutil.copytree(d / "5", d / "9"),
+    "an unfinished save": lambda d: shutil.copytree(d / "5", d / "9.orbax-checkpoint-tmp"),
+    "an unfinished item": lambda d: (d / "9" / "state.orbax-checkpoint-tmp").mkdir(parents=True),
+    "zeros before the number": lambda d: shutil.copytree(d / "5", d / "0009"),
+    "a sign before the number": lambda d: shutil.copytree(d / "5", d / "-9"),
+    "a number of another script": lambda d: shutil.copytree(d / "5", d / "٩"),
+    "notes": lambda d: (d / "notes.txt").write_text("x"),
+}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_what_is_no_checkpoint_is_passed_over_and_kept(stranger, originals, tmp_path):
+    directory = shutil.copytree(originals, tmp_path / "checkpoints")
+    STRANGERS[stranger](directory)
+    assert store.newest_good(directory) == directory / "7"
+    aside = tmp_path / "aside"
+    restored = store.restore_newest(directory, TARGET, aside)
+    assert restored is not None
+    assert restored.description["step"] == 7
+    with store.CheckpointWriter(directory, keep_last=2, keep_best=0) as checkpoints:
+        checkpoints.save(9, tree(9), {})
+    assert store.newest_good(directory) == directory / "9"
+    assert {7, 9} <= set(store.steps(directory))
+
+
+def test_what_the_system_cannot_read_is_damaged(originals, tmp_path, monkeypatch):
+    """As a bad block: root can read all else."""
+    directory = shutil.copytree(originals, tmp_path / "checkpoints")
+
+    def fail(path: Path) -> str:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(integrity, "_digest", fail)
+    with pytest.raises(DamagedCheckpointError, match="cannot be read: Input/output error"):
+        store.verify(directory / "7")
+
+
+# ---- Descriptions, intact and wrong: of a newer version, or from somebody who means harm.
+
+
+def edited(change: Callable[[dict], Any]) -> Callable[[Path], None]:
+    def damage(checkpoint: Path) -> None:
+        file = checkpoint / "description" / "metadata"
+        description = json.loads(file.read_text())
+        changed = change(description)
+        file.write_text(json.dumps(description if changed is None else changed))
+
+    return damage
+
+
+def with_field(path: str, value: Any) -> Callable[[Path], None]:
+    def change(description: dict) -> None:
+        *sections, name = path.split(".")
+        for section in sections:
+            description = description[section]
+        description[name] = value
+
+    return edited(change)
+
+
+def without(path: str) -> Callable[[Path], None]:
+    def change(description: dict) -> None:
+        *sections, name = path.split(".")
+        for section in sections:
+            description = description[section]
+        del description[name]
+
+    return edited(change)
+
+
+def as_bytes(content: bytes) -> Callable[[Path], None]:
+    def damage(checkpoint: Path) -> None:
+        (checkpoint / "description" / "metadata").write_bytes(content)
+
+    return damage
+
+
+OTHERS = (None, True, -1, 1e300, "\x1b[31m\n", [1], {"a": 1})
+
+WRONG: dict[str, Callable[[Path], None]] = {
+    "no JSON": as_bytes(b"{"),
+    "nothing": as_bytes(b""),
+    "binary": as_bytes(bytes(range(256))),
+    "deep": as_bytes(b"[" * 100_000 + b"]" * 100_000),
+    "huge": as_bytes(b'{"a": "' + b"x" * 20_000_000 + b'"}'),
+    "a list": edited(lambda description: [description]),
+    "an unknown section": with_field("config.evil", {"a": 1}),
+    "an unknown field": with_field("config.model.evil", 1),
+    "a newer format": with_field("format", 2),
+    "fewer names": edited(lambda description: description["class_names"].pop() and None),
+    "names that are numbers": with_field("class_names", list(range(10))),
+    "no shape": edited(lambda d: d["arrays"]["params/loss3/classifier/bias"].pop("shape") and None),
+    "shape of no numbers": with_field("arrays.params/loss3/classifier/bias", {"shape": None}),
+    "a model beyond reason": with_field("config.model.width", 1e300),
+    "classes beyond reason": with_field("config.model.num_classes", 2**62),
+}
+for _field in ("config", "class_names", "arrays", "step", "format"):
+    WRONG[f"no {_field}"] = without(_field)
+    WRONG |= {f"{_field} is {v!r}": with_field(_field, v) for v in OTHERS}
+for _field in (
+    "model", "model.width", "model.norm", "model.num_classes", "model.auxiliary", "data",
+    "data.image_size", "data.mean", "evaluation", "training.average_decay", "seed",
+):  # fmt: skip
+    if _field not in ("evaluation", "seed"):
+        WRONG[f"no {_field}"] = without(f"config.{_field}")
+    WRONG |= {f"{_field} is {v!r}": with_field(f"config.{_field}", v) for v in OTHERS}
+
+
+@pytest.fixture(scope="module")
+def network(small_network, tmp_path_factory) -> Path:
+    return shutil.copytree(small_network, tmp_path_factory.mktemp("network") / "network")
+
+
+def test_a_description_that_cannot_be_is_refused_in_words(network, mesh, tmp_path):
+    """Sealed anew each time, so that the seal says nothing; each error is one of ours."""
+    trained.load(network, mesh)
+    file = network / "description" / "metadata"
+    original, accepted = file.read_bytes(), []
+    for name, damage in WRONG.items():
+        file.write_bytes(original)
+        damage(network)
+        (network / SEAL).unlink()
+        integrity.seal(network)
+        try:
+            trained.load(network, mesh)
+        except UserError:
+            continue
+        accepted.append(name)
+    assert accepted == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{", "", "3", '"x"', "[1]", '[["a", "b"]]', '{"../../x": "00"}', '{"/dev/zero": ""}',
+     "[" * 100_000, '{"state": 3}'],
+    ids=lambda content: content[:16],
+)  # fmt: skip
+def test_a_seal_that_is_none_is_damage(content, originals, tmp_path):
+    checkpoint = shutil.copytree(originals / "7", tmp_path / "7")
+    (checkpoint / SEAL).write_text(content)
+    with pytest.raises(DamagedCheckpointError):
+        store.verify(checkpoint)
+
+
+def test_evaluate_and_predict_say_it_in_one_line(originals, refused, tmp_path):
+    damaged = shutil.copytree(originals / "7", tmp_path / "7")
+    (damaged / "state" / "_METADATA").unlink()
+    for name, *others in (["evaluate"], ["predict", "--images", __file__]):  # is not opened
+        line = refused(name, "--checkpoint", damaged, *others)
+        assert f"{damaged} is no good checkpoint: file state/_METADATA is missing" in line
