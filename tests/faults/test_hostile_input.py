@@ -5,6 +5,7 @@ import os
 import pickle
 import resource
 import struct
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from ilsvrc_archive import train_files, validation_files, write_archives
 
 from inception_jax.data.decode import BadImageError, EncodedImage
+from inception_jax.data.preparing import archives
 from inception_jax.errors import UserError
 from inception_jax.interop import published
 from inception_jax.reporting.console import printable
@@ -166,3 +169,54 @@ def test_a_file_name_with_escapes_is_shown_and_not_obeyed(small_network, refused
     image.write_bytes(b"none")
     line = refused("predict", "--checkpoint", small_network, "--images", image)
     assert r"\x1b[31mred" in line  # and the fixture sees that all of it can be printed
+
+
+def archive(*members: tuple[str, bytes]) -> bytes:
+    """A tar archive of members by name and kind; files have eight bytes."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as tar:
+        for name, kind in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "../outside"
+            member.size = 8 * (kind == tarfile.REGTYPE)
+            tar.addfile(member, io.BytesIO(bytes(8)))
+    return written.getvalue()
+
+
+HOSTILE_MEMBERS = [
+    ("../outside.JPEG", tarfile.REGTYPE),
+    ("a/../../outside.JPEG", tarfile.REGTYPE),
+    ("a/../inside.JPEG", tarfile.REGTYPE),
+    ("/outside.JPEG", tarfile.REGTYPE),
+    ("link.JPEG", tarfile.SYMTYPE),
+    ("link.JPEG", tarfile.LNKTYPE),
+    ("device.JPEG", tarfile.CHRTYPE),
+    ("pipe.JPEG", tarfile.FIFOTYPE),
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), HOSTILE_MEMBERS)
+def test_an_archive_that_leads_out_of_itself_is_refused(name, kind):
+    good = ("a/b.JPEG", tarfile.REGTYPE)
+    archives.check(io.BytesIO(archive(good)), "x.tar")
+    with pytest.raises(UserError, match=r"x\.tar is not to be trusted: .*JPEG"):
+        archives.check(io.BytesIO(archive(good, (name, kind))), "x.tar")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nested", [False, True])
+def test_nothing_is_prepared_from_such_an_archive(refused, tmp_path, nested):
+    """Whether it is the archive of all classes or the one in it of a class."""
+    manual = tmp_path / "manual"
+    write_archives(manual, train_files(1), validation_files(1))
+    name = "ILSVRC2012_img_train.tar" if nested else "ILSVRC2012_img_val.tar"
+    hostile = archive(("../outside.JPEG", tarfile.REGTYPE))
+    with tarfile.open(manual / name, "a") as tar:
+        member = tarfile.TarInfo("n15075141.tar" if nested else "../outside.JPEG")
+        member.size = len(hostile)
+        tar.addfile(member, io.BytesIO(hostile))
+    line = refused("prepare", "ilsvrc2012", "--manual_dir", manual, "--data_dir", tmp_path / "data")
+    assert "outside.JPEG" in line
+    assert name in line
+    assert not (tmp_path / "data" / "imagenet2012" / "5.1.0").exists()
+    assert not list(tmp_path.rglob("outside*"))

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 
 from inception_jax import cli, locks
 from inception_jax.data import image_files
-from inception_jax.data.preparing import conversion, folder, records
+from inception_jax.data.preparing import archives, conversion, folder, records
 from inception_jax.data.preparing.records import Record
 from inception_jax.data.sources import TfdsSource
 from inception_jax.errors import UsageError, UserError
@@ -124,6 +124,8 @@ def _from_archives(manual_dir: Path, base: Path) -> None:
 
         def shown(archive: Any, **options: Any) -> Iterator:
             split = "validation" if options.get("validation_labels") else "train"
+            if split == "train":
+                archive = archives.checked(archive, ARCHIVES[0])
             examples = generate(archive, **options)
             return progress.track(examples, f"reading {split}", COMPLETE[split])
 
@@ -132,6 +134,9 @@ def _from_archives(manual_dir: Path, base: Path) -> None:
         log.info(f"reading {' and '.join(ARCHIVES)}; the full set takes an hour or more")
         with tempfile.TemporaryDirectory() as nothing_downloaded, records.quiet():
             try:
+                for name in ARCHIVES:
+                    with (manual_dir / name).open("rb") as file:
+                        archives.check(file, str(manual_dir / name))
                 builder.download_and_prepare(
                     download_config=config, download_dir=nothing_downloaded
                 )
