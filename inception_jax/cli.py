@@ -133,14 +133,15 @@ def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> tuple[ExitCode,
         log.log(logging.ERROR if debug else logging.DEBUG, "traceback", exc_info=True)
         if not isinstance(error, UserError):
             processes.blame()
-        message = _in_one_line(error)
+        message = in_one_line(error)
         log.error(f"error: {message}")
         usage = isinstance(error, UsageError)
         return ExitCode.WRONG_USAGE if usage else ExitCode.ERROR, message
     return ExitCode.DONE, ""
 
 
-def _in_one_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
+    """What a person is told of an error."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename is not None:

@@ -26,3 +26,15 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"another process is {doing} in {folder}") from None
         yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether another process holds the folder just now; a `hold` at this very moment may fail."""
+    try:
+        with (folder / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

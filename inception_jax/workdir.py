@@ -37,7 +37,7 @@ def claim(folder: Path, config: dict[str, Any]) -> Iterator[None]:
     with locks.hold(folder, "training"):
         path = folder / CONFIG
         if path.exists():
-            check_same(folder, _read(path), config)
+            check_same(folder, read_config(path), config)
         else:
             json_files.replace(path, json_files.to_text(config, indent=2) + "\n")
         yield
@@ -50,7 +50,8 @@ def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
         raise UsageError(f"{folder} has a run of another config ({fields}): use another --workdir")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A config.json; raises UserError if it is none."""
     try:
         config = json.loads(path.read_text())
     except ValueError:

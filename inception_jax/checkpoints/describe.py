@@ -37,7 +37,7 @@ def describe(
             "python": platform.python_version(),
             **{library: importlib.metadata.version(library) for library in _LIBRARIES},
         },
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
 
 
@@ -58,7 +58,7 @@ def check(description: dict[str, Any]) -> None:
         raise DamagedCheckpointError(f"it has names of {len(names)} classes and {count} classes")
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The checkout's commit, with + if there are uncommitted changes; None outside a checkout."""
     folder = Path(inception_jax.__file__).resolve().parent.parent
 

@@ -8,7 +8,9 @@ import argparse
 import contextlib
 import json
 import os
+import socket
 import sys
+import time
 from typing import Any
 
 import jax
@@ -29,8 +31,10 @@ _ROOT = "inception_jax"  # of our keys in the store
 _liveness: Liveness | None = None
 _client: Any = None
 _index = 0
-_hosts: tuple[str, ...] = ()
+_hosts: tuple[str, ...] = (socket.gethostname(),)
+_coordinator = ""
 _texts_told = 0
+_texts_gathered = 0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +104,7 @@ def _local_devices() -> list[int] | None:
 
 
 def _join(coordinator: str, count: int, index: int, local_devices: list[int] | None) -> None:
-    global _liveness, _client, _index, _hosts
+    global _liveness, _client, _index, _hosts, _coordinator
     _keep_libraries_off_stdout()
     if index != 0:
         console.only_warnings()
@@ -110,6 +114,7 @@ def _join(coordinator: str, count: int, index: int, local_devices: list[int] | N
     )
     preemption.hand_over(multihost_utils.reached_preemption_sync_point)
     _index, _client = index, distributed.global_state.client
+    _coordinator = coordinator
     _liveness = Liveness(_client, index, _hosts, coordinator)
     of_first, here = from_first(jax.local_device_count()), jax.local_device_count()
     if here != of_first:
@@ -133,6 +138,16 @@ def together() -> bool:
 def is_first() -> bool:
     """Whether this process writes what the job as a whole has to say: metrics, results."""
     return _index == 0
+
+
+def hosts() -> tuple[str, ...]:
+    """The names of the machines, one a process."""
+    return _hosts
+
+
+def coordinator() -> str:
+    """HOST:PORT where the processes have met; empty for a process alone."""
+    return _coordinator
 
 
 def barrier(name: str, seconds: float = SECONDS_AT_A_BARRIER) -> None:
@@ -172,6 +187,36 @@ def from_first(value: Any) -> Any:
     if _index == 0:
         _client.key_value_set(key, json.dumps(value))
     return json.loads(_client.blocking_key_value_get(key, int(1000 * SECONDS_AT_A_BARRIER)))
+
+
+def gather(value: Any) -> list[Any]:
+    """Every process's `value`, JSON, in their order, in every process.
+
+    Raises:
+      UserError: a process did not come; which.
+    """
+    global _texts_gathered
+    if not together():
+        return [value]
+    name = f"gathered/{_texts_gathered}"
+    _texts_gathered += 1
+    _client.key_value_set(f"{_ROOT}/{name}/{_index}", json.dumps(value))
+    barrier(name)
+    texts = {
+        int(key.rpartition("/")[2]): text
+        for key, text in _client.key_value_dir_get(f"{_ROOT}/{name}")
+    }
+    return [json.loads(texts[index]) for index in range(len(_hosts))]
+
+
+def round_trip_seconds() -> float:
+    """How long the coordinator takes to answer: the fastest of a few."""
+    durations = []
+    for _ in range(5):
+        start = time.perf_counter()
+        _client.key_value_set(f"{_ROOT}/round_trip/{_index}", "", allow_overwrite=True)
+        durations.append(time.perf_counter() - start)
+    return min(durations)
 
 
 def blame() -> None:

@@ -1,0 +1,114 @@
+"""Look whether a machine or a job will do: versions, devices, processes, data, disk.
+
+Give it the flags of `train`. Each check has a verdict, and a remedy where it is not ok.
+"""
+
+import sys
+
+try:
+    from inception_jax import cli
+except (ImportError, RuntimeError) as error:  # the latter is JAX's, of another jaxlib
+    sys.exit(f"error: {error}: python -m pip install -r requirements.txt")
+
+import argparse
+import collections
+import dataclasses
+import json
+import threading
+
+from rich.table import Table
+
+from inception_jax.checkup import data, folder, job, machine
+from inception_jax.checkup.examination import Row, Subject, examine
+from inception_jax.checkup.verdict import Verdict, worst
+from inception_jax.distributed import processes, sudden_end
+from inception_jax.errors import ExitCode, UserError
+from inception_jax.reporting import console
+
+CHECKS = machine.CHECKS + job.CHECKS + data.CHECKS + folder.CHECKS
+COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red"}
+
+
+def main(flags: argparse.Namespace, overrides: list[str]) -> None:
+    """Prints a table, or with --json one JSON object; of several processes the first does.
+
+    Raises:
+      UserError: a check failed, or a process is not there.
+    """
+    join(flags)
+    subject = Subject(flags.config, overrides, flags.workdir, flags.debug)
+    rows = list(examine(CHECKS, subject))
+    if processes.is_first() and flags.json:
+        print(json.dumps(as_dict(rows)), flush=True)
+    elif processes.is_first():
+        console.stdout.print(as_table(rows))
+        print(summary(rows, subject), flush=True)
+    processes.barrier("process 0 has told")
+    if failed := [row.name for row in rows if row.finding.verdict == Verdict.FAILED]:
+        raise UserError(f"failed: {', '.join(failed)}")
+
+
+def join(flags: argparse.Namespace) -> None:
+    """Meets the others, with an end where their first sum over all devices hangs."""
+    seconds = processes.SECONDS_TO_MEET + job.SECONDS_FOR_A_SUM
+    said = f"the processes do not come together within {seconds:.0f} s: {job.STUCK}"
+    timer = threading.Timer(seconds, sudden_end.end, (said, ExitCode.ERROR))
+    timer.daemon = True
+    timer.start()
+    try:
+        processes.join(flags)
+    finally:
+        timer.cancel()
+
+
+def as_dict(rows: list[Row]) -> dict:
+    """JSON; the findings of each process are given where there are several."""
+    checks = [
+        {
+            "name": row.name,
+            **_told(row.finding),
+            "processes": [_told(one) for one in row.by_process],
+        }
+        for row in rows
+    ]
+    verdict = worst([row.finding.verdict for row in rows])
+    return {"verdict": verdict, "hosts": processes.hosts(), "checks": checks}
+
+
+def _told(finding) -> dict | None:
+    return finding and {
+        name: value for name, value in dataclasses.asdict(finding).items() if name != "facts"
+    }
+
+
+def as_table(rows: list[Row]) -> Table:
+    """For a person."""
+    table = Table("check", "verdict", "found", show_lines=False)
+    for row in rows:
+        finding = row.finding
+        said = finding.found + (f"\nremedy: {finding.remedy}" if finding.remedy else "")
+        table.add_row(
+            row.name, finding.verdict, console.printable(said), style=COLOURS.get(finding.verdict)
+        )
+    return table
+
+
+def summary(rows: list[Row], subject: Subject) -> str:
+    """One line: how many of which verdict, and what was not asked for."""
+    counts = collections.Counter(row.finding.verdict for row in rows)
+    line = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+    if missing := [f"--{name}" for name in ("config", "workdir") if name not in subject.given]:
+        line += f"; {' and '.join(missing)} would check more"
+    return line
+
+
+if __name__ == "__main__":
+    parser = cli.Parser(__doc__)
+    parser.add_argument(
+        "--config", metavar="FILE", help="and its data: configs/x.py[:name=value,...]"
+    )
+    parser.allow_overrides("the config")
+    parser.add_argument("--workdir", type=cli.path, metavar="DIR", help="folder of the run")
+    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    processes.add_flags(parser)
+    cli.run(main, parser)
