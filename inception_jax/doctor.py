@@ -19,14 +19,15 @@ import threading
 from rich.table import Table
 
 from inception_jax.checkup import data, folder, job, machine
-from inception_jax.checkup.examination import Row, Subject, examine
-from inception_jax.checkup.verdict import Verdict, worst
+from inception_jax.checkup.examination import Row, examine
+from inception_jax.checkup.subject import Subject
+from inception_jax.checkup.verdict import Finding, Verdict, worst
 from inception_jax.distributed import processes, sudden_end
-from inception_jax.errors import ExitCode, UserError
+from inception_jax.errors import ExitCode, UsageError, UserError
 from inception_jax.reporting import console
 
 CHECKS = machine.CHECKS + job.CHECKS + data.CHECKS + folder.CHECKS
-COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red"}
+COLOURS = {Verdict.WARNING: "yellow", Verdict.FAILED: "bold red"}
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
@@ -35,6 +36,8 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     Raises:
       UserError: a check failed, or a process is not there.
     """
+    if overrides and not flags.config:
+        raise UsageError(f"{overrides[0]} needs --config")
     join(flags)
     subject = Subject(flags.config, overrides, flags.workdir, flags.debug)
     rows = list(examine(CHECKS, subject))
@@ -66,8 +69,8 @@ def as_dict(rows: list[Row]) -> dict:
     checks = [
         {
             "name": row.name,
-            **_told(row.finding),
-            "processes": [_told(one) for one in row.by_process],
+            **told(row.finding),
+            "processes": [one and told(one) for one in row.by_process],
         }
         for row in rows
     ]
@@ -75,18 +78,21 @@ def as_dict(rows: list[Row]) -> dict:
     return {"verdict": verdict, "hosts": processes.hosts(), "checks": checks}
 
 
-def _told(finding) -> dict | None:
-    return finding and {
-        name: value for name, value in dataclasses.asdict(finding).items() if name != "facts"
-    }
+def told(finding: Finding) -> dict:
+    """What a person or a program wants to know of it."""
+    values = dataclasses.asdict(finding)
+    del values["facts"]
+    return values
 
 
 def as_table(rows: list[Row]) -> Table:
     """For a person."""
-    table = Table("check", "verdict", "found", show_lines=False)
+    table = Table("check", "verdict", "found")
     for row in rows:
         finding = row.finding
-        said = finding.found + (f"\nremedy: {finding.remedy}" if finding.remedy else "")
+        said = finding.found
+        if finding.remedy:
+            said += f"\n{'hint' if finding.verdict == Verdict.OK else 'remedy'}: {finding.remedy}"
         table.add_row(
             row.name, finding.verdict, console.printable(said), style=COLOURS.get(finding.verdict)
         )

@@ -1,20 +1,14 @@
 """What a config asks for: its fields, its data, its network."""
 
 import jax
-import numpy as np
-from ml_collections import ConfigDict
 
 from inception_jax import configuration, disk
-from inception_jax.checkup.examination import Check, Subject
+from inception_jax.checkup.examination import Check
+from inception_jax.checkup.subject import Subject
 from inception_jax.checkup.verdict import Finding, Verdict
 from inception_jax.data.decode import decode
 from inception_jax.data.pipeline import check_data
 from inception_jax.distributed import devices
-from inception_jax.models.network import build, network_config
-from inception_jax.training.loop import make_plan
-from inception_jax.training.optimizer import make_optimizer
-from inception_jax.training.schedule import make_schedule
-from inception_jax.training.state import TrainState
 
 
 def config(subject: Subject) -> Finding:
@@ -43,8 +37,7 @@ def data(subject: Subject) -> Finding:
     fake = config.data.source == "fake"
     what = "random images" if fake else f"{config.data.name} in {config.data.data_dir}"
     found = (
-        f"{what}: {', '.join(splits)}, {config.model.num_classes:,} classes; first and last "
-        "decode"
+        f"{what}: {', '.join(splits)}, {config.model.num_classes:,} classes; first and last decode"
     )
     facts = {f"fingerprint of {name}": one.fingerprint for name, one in subject.sources.items()}
     return Finding(Verdict.OK, found, facts=facts)
@@ -52,43 +45,9 @@ def data(subject: Subject) -> Finding:
 
 def network(subject: Subject) -> Finding:
     """Whether the network, the schedule and the durations can be built."""
-    config = subject.resolved
-    examples = len(subject.sources[config.data.train_split])
-    steps = make_plan(config, examples).total
-    size = state_bytes(config, examples)
-    return Finding(
-        Verdict.OK, f"{steps:,} steps; the state takes {disk.megabytes(size)} of each device"
-    )
-
-
-def state_bytes(config: ConfigDict, examples: int) -> int:
-    """What a checkpoint has to hold, uncompressed: parameters, statistics, momentum, averages.
-
-    Args:
-      config: resolved.
-      examples: of training.
-
-    Raises:
-      UsageError: it makes no network or no schedule.
-    """
-    plan = make_plan(config, examples)
-    model = build(network_config(config))
-    learning_rate = make_schedule(
-        config.schedule,
-        total_steps=plan.total,
-        warmup_steps=plan.warmup,
-        decay_every_steps=plan.decay_every,
-    )
-    weights = {"params": model.params, "batch_stats": model.batch_stats}
-    state = TrainState(
-        step=np.int32(0),
-        **weights,
-        opt_state=jax.eval_shape(
-            make_optimizer(config.optimizer, learning_rate).init, model.params
-        ),
-        average=weights if config.training.average_decay > 0 else {},
-    )
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    size = disk.megabytes(subject.state_bytes)
+    found = f"{subject.plan.total:,} steps; the state takes {size} of each device"
+    return Finding(Verdict.OK, found)
 
 
 CHECKS = (

@@ -1,62 +1,17 @@
 """Checks, one after the other, in all processes of a job; none ends the others."""
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
-from inception_jax import cli, configuration
+from inception_jax import cli
+from inception_jax.checkup.subject import Subject
 from inception_jax.checkup.verdict import Finding, Verdict, joint
-from inception_jax.data import from_data
-from inception_jax.data.sources import Source, open_source
 from inception_jax.distributed import processes
 from inception_jax.errors import UserError
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """What is looked at besides the machine; its parts are read when a check wants them."""
-
-    config_file: str | None = None
-    overrides: Sequence[str] = ()
-    workdir: Path | None = None
-    debug: bool = False  # whether tracebacks are shown
-
-    @property
-    def given(self) -> set[str]:
-        """Which kinds of checks there are."""
-        kinds = {
-            "config": self.config_file,
-            "workdir": self.workdir,
-            "others": processes.together(),
-        }
-        return {kind for kind, there in kinds.items() if there}
-
-    @functools.cached_property
-    def config(self) -> ConfigDict:
-        """As it is written, with the overrides."""
-        assert self.config_file is not None
-        return configuration.load(self.config_file, self.overrides)
-
-    @functools.cached_property
-    def resolved(self) -> ConfigDict:
-        """With what it leaves to the data."""
-        return from_data.resolve(self.config)
-
-    @functools.cached_property
-    def sources(self) -> dict[str, Source]:
-        """The training and the evaluation split, by their names."""
-        config = self.resolved
-        return {
-            split: open_source(config.data, split, config.model.num_classes)
-            for split in (config.data.train_split, config.evaluation.split)
-        }
 
 
 class Check(NamedTuple):

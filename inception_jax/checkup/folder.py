@@ -5,13 +5,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from inception_jax import configuration, disk, locks, workdir
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
-from inception_jax.checkup.data import state_bytes
-from inception_jax.checkup.examination import Check, Subject
+from inception_jax.checkup.examination import Check
+from inception_jax.checkup.subject import Subject
 from inception_jax.checkup.verdict import Finding, Verdict
 from inception_jax.distributed import processes
 from inception_jax.errors import UserError
@@ -74,7 +75,7 @@ def write_rename_and_lock(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _doing(done: str):
+def _doing(done: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -108,7 +109,7 @@ def run(subject: Subject) -> Finding | None:
 
 def _newest(checkpoints: Path) -> tuple[str, list[str]]:
     """What is known of the newest good one, and of damaged ones that are newer."""
-    damaged = []
+    damaged: list[str] = []
     for step in reversed(store.steps(checkpoints)):
         try:
             store.verify(checkpoints / str(step))
@@ -124,9 +125,8 @@ def room(subject: Subject) -> Finding | None:
     assert subject.workdir is not None
     if not processes.is_first():
         return None
-    config = subject.resolved
-    one = state_bytes(config, len(subject.sources[config.data.train_split]))
-    count = config.checkpoints.keep_last + config.checkpoints.keep_best + 1
+    one, keep = subject.state_bytes, subject.resolved.checkpoints
+    count = keep.keep_last + keep.keep_best + 1
     taken = _size(subject.workdir / workdir.CHECKPOINTS)
     needed = max(count * one - taken, one)
     free = shutil.disk_usage(nearest(subject.workdir)).free
@@ -152,6 +152,6 @@ def _size(folder: Path) -> int:
 
 CHECKS = (
     Check("workdir", access, given=("workdir",)),
-    Check("run", run, given=("workdir",)),
+    Check("run", run, needs=("data",), given=("workdir",)),
     Check("room", room, needs=("workdir", "network"), given=("config", "workdir")),
 )

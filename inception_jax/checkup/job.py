@@ -9,12 +9,13 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from inception_jax.checkup.examination import Check, Subject
+from inception_jax.checkup.examination import Check
+from inception_jax.checkup.subject import Subject
 from inception_jax.checkup.verdict import Finding, Verdict
 from inception_jax.distributed import devices, processes
 from inception_jax.errors import UserError
 
-SLOW_ROUND_TRIP = 0.1  # seconds: at each step the processes ask whether to stop
+SLOW_ROUND_TRIP = 0.1  # seconds; agreements of the processes take some of them
 CLOCKS_APART = 5.0  # seconds: then logs of several hosts are hard to read side by side
 VALUES = 1 << 20  # float32 of each device in the sum: 4 MiB
 SECONDS_FOR_A_SUM = 180.0
@@ -28,20 +29,21 @@ def who(_: Subject) -> Finding:
     if len(hosts) == 1:
         return Finding(Verdict.OK, f"1, on {hosts[0]}")
     places = [f"{host} ({count})" for host, count in collections.Counter(hosts).items()]
-    return Finding(Verdict.OK, f"{len(hosts)} on {len(places)} hosts: {', '.join(places)}")
+    return Finding(Verdict.OK, f"{len(hosts)}, on {', '.join(places)}")
 
 
 def coordinator(_: Subject) -> Finding:
     """Whether process 0's store answers, and how fast."""
-    seconds = processes.round_trip_seconds()
-    where = processes.coordinator()
-    if seconds > SLOW_ROUND_TRIP:
-        return Finding(
-            Verdict.WARNING,
-            f"{where} answers in {1000 * seconds:.0f} ms",
-            "is process 0's machine overloaded, or far away? Each step asks it once",
-        )
-    return Finding(Verdict.OK, f"{where} answers within {1000 * SLOW_ROUND_TRIP:.0f} ms")
+    durations = processes.gather(processes.round_trip_seconds())
+    slowest = durations.index(max(durations))
+    found = (
+        f"{processes.coordinator()} answers process {slowest} on {processes.hosts()[slowest]}, the "
+        f"slowest, in {1000 * durations[slowest]:.1f} ms"
+    )
+    if durations[slowest] > SLOW_ROUND_TRIP:
+        remedy = "see whether process 0's machine is overloaded, or far away from the others"
+        return Finding(Verdict.WARNING, found, remedy)
+    return Finding(Verdict.OK, found)
 
 
 def clock(_: Subject) -> Finding:
@@ -63,14 +65,12 @@ def compare_clocks(here: float, of_first: float) -> Finding:
     return Finding(Verdict.OK, f"all within {CLOCKS_APART:.0f} s")
 
 
-def collective(_: Subject) -> Finding:
+def collective(_: Subject) -> Finding | None:
     """A sum over all devices, of whole numbers: the result is exact, however it is ordered."""
     seconds = within(SECONDS_FOR_A_SUM, "a sum over all devices", sum_over_devices)
     count, size = jax.device_count(), 4 * VALUES / 2**20
     if processes.is_first():
-        found = (
-            f"{size:.0f} MiB of each of {count} devices summed in {1000 * seconds:.1f} ms, exact"
-        )
+        found = f"{size:.0f} MiB of each of {count} summed in {1000 * seconds:.1f} ms, exact"
         return Finding(Verdict.OK, found)
     return None
 
@@ -86,11 +86,9 @@ def sum_over_devices() -> float:
     """
     mesh = devices.make_mesh()
     columns = np.arange(VALUES, dtype=np.float32) % 64
-    rows = jax.make_array_from_callback(
-        (mesh.size, VALUES),
-        devices.split_batch(mesh),
-        lambda index: np.stack([columns + row for row in range(mesh.size)[index[0]]]),
-    )
+    me = jax.process_index()
+    here = [row for row, device in enumerate(mesh.devices.flat) if device.process_index == me]
+    rows = devices.to_devices(np.stack([columns + row for row in here]), mesh)
     total = jax.jit(lambda values: values.sum(axis=0), out_shardings=devices.replicated(mesh))
     expected = mesh.size * columns + sum(range(mesh.size))
     durations = []
@@ -101,8 +99,8 @@ def sum_over_devices() -> float:
     for shard in result.addressable_shards:
         if wrong := np.count_nonzero(np.asarray(shard.data) != expected):
             raise UserError(
-                f"{wrong:,} of {VALUES:,} sums are wrong on {shard.device}: its memory or its links "
-                "are at fault; take this machine out of the job"
+                f"{wrong:,} of {VALUES:,} sums are wrong on {shard.device}: its memory or its "
+                "links are at fault; take this machine out of the job"
             )
     return min(durations[1:])
 

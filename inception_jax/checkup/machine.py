@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 
 import inception_jax
 from inception_jax.checkpoints.describe import git_commit
-from inception_jax.checkup.examination import Check, Subject
+from inception_jax.checkup.examination import Check
+from inception_jax.checkup.subject import Subject
 from inception_jax.checkup.verdict import Finding, Verdict
 
 # ILSVRC's training set alone has 1024 files, which stay open once they are read.
@@ -90,11 +91,15 @@ def versions(_: Subject) -> Finding:
             facts,
         )
     libraries = ", ".join(f"{name} {_version(name)}" for name in _SHOWN)
-    commit = f", commit {facts['commit'][:10]}" if facts["commit"] else ""
+    commit = f", commit {_shortened(facts['commit'])}" if facts["commit"] else ""
     own = f"inception_jax {inception_jax.__version__}{commit}"
     return Finding(
         Verdict.OK, f"Python {platform.python_version()}, {libraries}; {own}", facts=facts
     )
+
+
+def _shortened(commit: str) -> str:
+    return commit[:10] + ", with changes that are not committed" * commit.endswith("+")
 
 
 def devices(_: Subject) -> Finding:
@@ -102,8 +107,8 @@ def devices(_: Subject) -> Finding:
     local = jax.local_devices()
     kinds = ", ".join(dict.fromkeys(device.device_kind for device in local))
     found = f"{len(local)} x {local[0].platform}" + f" ({kinds})" * (kinds != local[0].platform)
-    memory = {(device.memory_stats() or {}).get("bytes_limit") for device in local} - {None}
-    if memory:
+    memory = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in local]
+    if all(memory):
         found += f", {min(memory) / 2**30:,.1f} GiB of memory each"
     facts = {"platform": local[0].platform, "devices": len(local)}
     unused = unused_accelerator() if local[0].platform == "cpu" else None
@@ -159,8 +164,8 @@ def open_files(_: Subject) -> Finding:
 
 def compilation_cache(_: Subject) -> Finding:
     """Whether compiled code is kept."""
-    folder = jax.config.jax_compilation_cache_dir
-    if not folder or not jax.config.jax_enable_compilation_cache:
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    if not folder or not jax.config.values["jax_enable_compilation_cache"]:
         hint = "to start faster: export JAX_COMPILATION_CACHE_DIR=$HOME/.cache/inception_jax"
         return Finding(Verdict.OK, "none", hint)
     if "://" not in folder and Path(folder).exists() and not os.access(folder, os.W_OK | os.X_OK):

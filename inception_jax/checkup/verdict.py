@@ -35,7 +35,7 @@ class Finding:
     @classmethod
     def from_dict(cls, values: dict[str, Any] | None) -> "Finding | None":
         """The inverse of `dataclasses.asdict`."""
-        return values and cls(**values | {"verdict": Verdict(values["verdict"])})
+        return cls(**values | {"verdict": Verdict(values["verdict"])}) if values else None
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:

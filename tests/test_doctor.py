@@ -1,0 +1,438 @@
+"""The doctor: what each check finds where something is wrong, and what the command tells of it."""
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+from faults.jobs import job
+
+from inception_jax import configuration, json_files, locks
+from inception_jax.checkpoints import store
+from inception_jax.checkpoints.describe import describe
+from inception_jax.checkup import data, folder, machine
+from inception_jax.checkup import job as job_checks
+from inception_jax.checkup.examination import Check, examine
+from inception_jax.checkup.subject import Subject
+from inception_jax.checkup.verdict import Finding, Verdict, joint
+from inception_jax.data.sources import FileSource
+from inception_jax.distributed import devices
+from inception_jax.errors import UserError
+from inception_jax.models.network import build, network_config
+from inception_jax.training.optimizer import make_optimizer
+from inception_jax.training.state import initial_state
+
+SMOKE = Subject("configs/smoke.py")
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def verdicts(checks, subject: Subject) -> dict[str, Finding]:
+    return {row.name: row.finding for row in examine(checks, subject)}
+
+
+def one(look, subject: Subject) -> Finding:
+    """What a check finds that has something to look at."""
+    finding = look(subject)
+    assert finding is not None
+    return finding
+
+
+# What is found.
+
+
+def test_an_error_in_a_check_is_its_finding_and_the_others_go_on():
+    def broken(_: Subject) -> Finding:
+        raise UserError("the thing\nis wrong")
+
+    def bug(_: Subject) -> Finding:
+        return {"a": Finding(Verdict.OK, "")}["no such key"]
+
+    def well(_: Subject) -> Finding:
+        return Finding(Verdict.OK, "well")
+
+    checks = (
+        Check("broken", broken),
+        Check("after", well, needs=("broken",)),
+        Check("after that", well, needs=("after",)),
+        Check("bug", bug),
+        Check("of a config", bug, given=("config",)),
+        Check("other", well, needs=("of a config",)),
+    )
+    found = verdicts(checks, Subject())
+    assert found["broken"] == Finding(Verdict.FAILED, "the thing is wrong")
+    assert found["after"] == Finding(Verdict.NOT_CHECKED, "it needs: broken")
+    assert found["after that"] == Finding(Verdict.NOT_CHECKED, "it needs: after")
+    assert found["bug"].verdict == Verdict.FAILED
+    assert found["bug"].found.startswith("KeyError: 'no such key'")
+    assert found["other"].verdict == Verdict.OK
+    assert "of a config" not in found
+
+
+def test_what_differs_names_processes_and_hosts():
+    well, ill = Finding(Verdict.OK, "well"), Finding(Verdict.FAILED, "ill", "rest")
+    assert joint([well, well, None], "abc") == well
+    assert joint([well, ill, ill], "abb") == Finding(
+        Verdict.FAILED, "processes 1, 2 on b: ill", "rest"
+    )
+    warned = Finding(Verdict.WARNING, "tired")
+    assert joint([warned, well, ill], "aab").found == "process 2 on b: ill"
+    assert joint([None, well], "ab") == well
+    many = joint([well] + [ill] * 99, [f"host{index}" for index in range(100)])
+    assert many.found.startswith("processes 1, 2, 3, 4, 5, 6, 7, 8 and 91 more on host1, ")
+
+
+def test_other_facts_than_those_of_process_0_fail():
+    first, same, other = (
+        Finding(Verdict.OK, "well", facts={"jax": jax_version, "flax": "0.12"})
+        for jax_version in ("0.10.2", "0.10.2", "0.11.0")
+    )
+    assert joint([first, same], "ab", "install") == first
+    found = joint([first, same, other], "abc", "install")
+    assert found.verdict == Verdict.FAILED
+    assert found.found == "process 2 on c: differs from process 0 in jax (0.11.0, not 0.10.2)"
+    assert found.remedy == "install"
+
+
+# The machine.
+
+
+def test_requirements_that_are_not_met():
+    numpy_version = np.__version__
+    texts = ["numpy>=1", "numpy<1", "no-such-thing>=2", "nor-this; extra == 'tpu'"]
+    assert [str(one) for one in machine.unmet(texts)] == [
+        f"numpy is {numpy_version}, outside of <1",
+        "no-such-thing is not installed",
+    ]
+    assert [one.requirement.name for one in machine.unmet(texts[3:], "tpu")] == ["nor-this"]
+
+
+def test_the_requirements_are_those_of_the_package(monkeypatch):
+    def no_package(name: str) -> list[str]:
+        raise machine.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(machine.importlib.metadata, "requires", no_package)
+    lines = machine.requirements()
+    assert "jax>=0.10.2,<0.13" in lines
+    assert machine.unmet(lines) == []
+
+
+def test_another_version_is_a_warning_and_a_missing_library_a_failure(monkeypatch):
+    for text, verdict in (("numpy<1", Verdict.WARNING), ("no-such-thing", Verdict.FAILED)):
+        monkeypatch.setattr(machine, "requirements", lambda text=text: ["jax", text])
+        found = machine.versions(Subject())
+        assert found.verdict == verdict
+        assert found.remedy == f"python -m pip install '{text}'"
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "found"),
+    [
+        ("dev/nvidia0", {}, ("an NVIDIA GPU", "python -m pip install 'inception_jax[cuda]'")),
+        ("dev/nvidia0", {"JAX_PLATFORMS": "cpu"}, ("an NVIDIA GPU", "JAX_PLATFORMS is cpu: unset")),
+        ("proc/driver/nvidia/gpus/0000:01:00.0", {}, ("an NVIDIA GPU", "python")),
+        ("dev/accel0", {}, ("a TPU", "python -m pip install 'inception_jax[tpu]'")),
+        ("dev/vfio/0", {"TPU_WORKER_ID": "0"}, ("a TPU", "python")),
+        ("dev/vfio/0", {}, None),
+        ("dev/nvidiactl", {}, None),
+    ],
+)
+def test_an_accelerator_that_is_not_used(tmp_path, file, environment, found):
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).touch()
+    unused = machine.unused_accelerator(tmp_path, environment)
+    if unused is None:
+        assert found is None
+    else:
+        what, remedy = unused
+        assert what == found[0]
+        assert remedy.startswith(found[1])
+
+
+def test_an_unused_accelerator_is_a_warning(monkeypatch):
+    assert machine.devices(Subject()).verdict == Verdict.OK
+    monkeypatch.setattr(machine, "unused_accelerator", lambda: ("a TPU", "use it"))
+    found = machine.devices(Subject())
+    assert (found.verdict, found.remedy) == (Verdict.WARNING, "use it")
+    assert found.found.endswith("x cpu, although there is a TPU")
+
+
+def test_few_open_files_are_a_warning():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (machine.LEAST_OPEN_FILES - 1, hard))
+        found = machine.open_files(Subject())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found.verdict == Verdict.WARNING
+    assert found.remedy == "ulimit -n 4096"
+
+
+def test_the_compilation_cache(tmp_path):
+    before = jax.config.values["jax_compilation_cache_dir"]
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        found = machine.compilation_cache(Subject())
+        assert found.verdict == Verdict.OK
+        assert "JAX_COMPILATION_CACHE_DIR" in found.remedy
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+        assert machine.compilation_cache(Subject()) == Finding(Verdict.OK, str(tmp_path))
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+# The job.
+
+
+def test_a_wrong_sum_is_found(monkeypatch):
+    assert job_checks.sum_over_devices() > 0
+    jit = jax.jit
+    monkeypatch.setattr(
+        jax, "jit", lambda function, **more: jit(lambda x: function(x).at[7].add(1), **more)
+    )
+    with pytest.raises(UserError, match=r"1 of 1,048,576 sums are wrong on \S+"):
+        job_checks.sum_over_devices()
+
+
+def test_what_hangs_is_given_up():
+    assert job_checks.within(10, "one", lambda: 1) == 1
+    with pytest.raises(ZeroDivisionError):
+        job_checks.within(10, "a division", lambda: 1 // 0)
+    with pytest.raises(UserError, match="sleep did not end within 0 s: devices hang"):
+        job_checks.within(0.01, "sleep", lambda: time.sleep(1))
+
+
+@pytest.mark.parametrize("difference", [-61.0, 3600.0])
+def test_clocks(difference):
+    assert job_checks.compare_clocks(1e9 + 1, 1e9).verdict == Verdict.OK
+    found = job_checks.compare_clocks(1e9 + difference, 1e9)
+    assert found.verdict == Verdict.WARNING
+    assert f"{difference:+,.0f} s" in found.found
+
+
+# The config and its data.
+
+
+def test_a_good_config():
+    found = verdicts(data.CHECKS, SMOKE)
+    assert {finding.verdict for finding in found.values()} == {Verdict.OK}
+    assert "64 images in train, 64 images in test, 10 classes" in found["data"].found
+
+
+def test_a_config_that_cannot_be_read():
+    found = verdicts(data.CHECKS, Subject("configs/smoke.py", ["--config.data.batch_sise=1"]))
+    assert found["config"].found.endswith("did you mean 'data.batch_size'?")
+    assert [finding.verdict for finding in found.values()] == [
+        Verdict.FAILED,
+        Verdict.NOT_CHECKED,
+        Verdict.NOT_CHECKED,
+        Verdict.NOT_CHECKED,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "row", "words"),
+    [
+        ("data.source=tfds", "data", "make it with: python -m inception_jax.prepare digits"),
+        ("data.crop=round", "data", "data.crop is 'round'"),
+        ("training.total=3 moons", "network", "3 moons"),
+        ("model.module=huge", "network", "huge"),
+    ],
+)
+def test_what_a_config_asks_in_vain(tmp_path, field, row, words):
+    overrides = [f"--config.{field}", f"--config.data.data_dir={tmp_path}"]
+    if field == "data.source=tfds":
+        overrides.append("--config.data.name=digits")
+    found = verdicts(data.CHECKS, Subject("configs/smoke.py", overrides))
+    assert found[row].verdict == Verdict.FAILED
+    assert words in found[row].found
+    assert found["config"].verdict == Verdict.OK
+
+
+def test_a_batch_that_the_devices_cannot_share(monkeypatch):
+    monkeypatch.setattr(devices, "make_mesh", lambda: SimpleNamespace(size=3))
+    found = verdicts(data.CHECKS[:2], SMOKE)["batch size"]
+    assert found.verdict == Verdict.FAILED
+    assert "use a multiple of 3" in found.found
+
+
+def test_the_last_image_is_decoded(tmp_path):
+    files = [tmp_path / "first.jpg", tmp_path / "last.jpg"]
+    for file in files:
+        cv2.imwrite(str(file), np.zeros((40, 40, 3), np.uint8))
+    files[1].write_bytes(files[1].read_bytes()[:-200])
+    subject = Subject("configs/smoke.py")
+    subject.__dict__["sources"] = {"train": FileSource(files)}
+    found = verdicts(data.CHECKS, subject)["data"]
+    assert found.verdict == Verdict.FAILED
+    assert "last.jpg is not a readable image" in found.found
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.99])
+def test_the_size_of_the_state_is_that_of_a_real_one(decay):
+    overrides = [f"--config.training.average_decay={decay}"]
+    subject = Subject("configs/smoke.py", overrides)
+    config = subject.resolved
+    optimizer = make_optimizer(config.optimizer, lambda step: 0.1)
+    state = initial_state(build(network_config(config)), optimizer, 0, averaging=decay > 0)
+    real = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state))
+    assert subject.state_bytes == real
+
+
+# The workdir.
+
+
+def test_a_workdir_is_tried_and_left_as_it_was(tmp_path):
+    for workdir in (tmp_path / "not" / "there", tmp_path):
+        found = folder.access(Subject(workdir=workdir))
+        assert found.verdict == Verdict.OK, found
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_of_the_workdir(tmp_path):
+    (tmp_path / "file").touch()
+    found = verdicts(folder.CHECKS, Subject(workdir=tmp_path / "file" / "run"))
+    assert found["workdir"].verdict == Verdict.FAILED
+    assert found["workdir"].found.startswith(f"{tmp_path}/file is no folder")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux has a folder for nobody")
+def test_a_workdir_where_nobody_may_write():
+    found = verdicts(folder.CHECKS, Subject(workdir=Path("/proc/run")))["workdir"]
+    assert found.verdict == Verdict.FAILED
+    assert found.found.startswith("/proc/")
+
+
+def test_a_disk_without_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder.fcntl, "flock", lambda *_: None)
+    with pytest.raises(UserError, match="can be locked twice"):
+        folder.write_rename_and_lock(tmp_path)
+
+    def refuse(*_):
+        raise OSError(38, os.strerror(38))
+
+    monkeypatch.setattr(folder.fcntl, "flock", refuse)
+    with pytest.raises(UserError, match="cannot be locked there"):
+        folder.write_rename_and_lock(tmp_path)
+
+
+def test_the_run_in_the_workdir(tmp_path):
+    subject = Subject("configs/smoke.py", workdir=tmp_path)
+    assert one(folder.run, subject) == Finding(Verdict.OK, "none yet")
+    config = configuration.to_dict(subject.resolved)
+    json_files.replace(tmp_path / "config.json", json.dumps(config))
+    assert one(folder.run, subject).found == "no good checkpoint: training would start over"
+    description = describe(subject.resolved, [str(label) for label in range(10)], None)
+    store.write(tmp_path / "checkpoints" / "0", {"x": np.zeros(3)}, description)
+    good = "step 0 of ? is its newest good checkpoint"
+    assert one(folder.run, subject) == Finding(Verdict.OK, good)
+    with locks.hold(tmp_path, "training"):
+        busy = one(folder.run, subject)
+    assert busy == Finding(Verdict.OK, f"{good}; another process is training in it now")
+    assert not locks.is_held(tmp_path)
+    (tmp_path / "checkpoints" / "7").mkdir()
+    damaged = one(folder.run, subject)
+    assert damaged.verdict == Verdict.WARNING
+    assert damaged.found == f"{good}; damaged: checkpoint 7 (seal.json is missing)"
+    other = Subject("configs/smoke.py", ["--config.seed=5"], tmp_path)
+    found = verdicts(folder.CHECKS, other)
+    assert found["run"].verdict == Verdict.FAILED
+    assert "seed was 0, is 5" in found["run"].found
+    assert found["room"].verdict == Verdict.OK
+
+
+def test_room_for_the_checkpoints(tmp_path, monkeypatch):
+    subject = Subject("configs/smoke.py", workdir=tmp_path)
+    assert one(folder.room, subject).verdict == Verdict.OK
+    size = subject.state_bytes
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5 * size - 1))
+    assert (
+        one(folder.room, subject).verdict == Verdict.FAILED
+    )  # three, the best, the one being written
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "part").write_bytes(bytes(1))
+    assert one(folder.room, subject).verdict == Verdict.OK
+
+
+# The command.
+
+
+def test_json_is_one_object_and_nothing_stays_behind(command, tmp_path):
+    result = command(
+        "doctor", "--config", "configs/smoke.py", "--workdir", tmp_path / "run", "--json", devices=2
+    )
+    assert result.stderr == ""
+    found = json.loads(result.stdout)
+    checks = {check["name"]: check for check in found["checks"]}
+    assert found["verdict"] in ("ok", "warning")
+    assert found["hosts"] == [socket.gethostname()]
+    assert checks["devices"]["found"].startswith("2 x cpu")
+    assert checks["batch size"]["found"] == "16, 8 a device"
+    assert checks["room"]["verdict"] == "ok"
+    assert {"coordinator", "clocks"}.isdisjoint(checks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_is_told_and_ends_with_1(command, tmp_path):
+    result = command(
+        "doctor", "--config", "configs/digits.py", f"--config.data.data_dir={tmp_path}", exit_code=1
+    )
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1] == "error: failed: data"
+    rows = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines()]
+    told = {row[1]: row[2] for row in rows if len(row) > 3 and row[1]}
+    assert told["data"] == "failed"
+    assert told["network"] == "not checked"
+    assert told["collective"] == "ok"
+    assert result.stdout.splitlines()[-1].endswith("1 failed; --workdir would check more")
+
+
+def test_a_broken_jax_is_one_line(tmp_path):
+    (tmp_path / "jax.py").write_text("raise RuntimeError('jaxlib is of another version')")
+    result = subprocess.run(
+        [sys.executable, "-m", "inception_jax.doctor"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: jaxlib is of another version: python -m pip install -r requirements.txt\n"
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_has_no_data(command, data_dir, tmp_path):
+    own = {0: [f"--config.data.data_dir={data_dir}"], 1: [f"--config.data.data_dir={tmp_path}"]}
+    with contextlib.ExitStack() as stack:
+        two = stack.enter_context(job(command.environment(), tmp_path / "job", 2))
+        two.start("doctor", "--config", "configs/digits.py", "--json", own=own)
+        assert two.wait() == [1, 1], two.said(0) + two.said(1)
+    found = json.loads((two.folder / "stdout_0").read_text())
+    assert (two.folder / "stdout_1").read_text() == ""
+    checks = {check["name"]: check for check in found["checks"]}
+    host = socket.gethostname()
+    assert checks["processes"]["found"] == f"2, on {host} (2)"
+    assert {checks[name]["verdict"] for name in ("coordinator", "clocks", "collective")} == {"ok"}
+    assert checks["data"]["verdict"] == "failed"
+    assert checks["data"]["found"].startswith(f"process 1 on {host}: no prepared data 'digits'")
+    assert [one["verdict"] for one in checks["data"]["processes"]] == ["ok", "failed"]
+    assert checks["network"]["verdict"] == "not checked"
+    assert two.said(0).splitlines()[-1] == "error: failed: data"
