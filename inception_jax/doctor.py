@@ -34,12 +34,15 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints a table, or with --json one JSON object; of several processes the first does.
 
     Raises:
+      UsageError: the processes were given other flags.
       UserError: a check failed, or a process is not there.
     """
     if overrides and not flags.config:
         raise UsageError(f"{overrides[0]} needs --config")
     join(flags)
     subject = Subject(flags.config, overrides, flags.workdir, flags.debug)
+    if sorted(subject.given) != processes.from_first(sorted(subject.given)):
+        raise UsageError("it has --config or --workdir and process 0 has not, or the reverse")
     rows = list(examine(CHECKS, subject))
     if processes.is_first() and flags.json:
         print(json.dumps(as_dict(rows)), flush=True)

@@ -172,6 +172,19 @@ def test_an_unused_accelerator_is_a_warning(monkeypatch):
     assert found.found.endswith("x cpu, although there is a TPU")
 
 
+def test_devices_that_do_not_start(monkeypatch):
+    def fail() -> None:
+        raise AssertionError  # as JAX does
+
+    monkeypatch.setattr(jax, "local_devices", fail)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    found = verdicts(machine.CHECKS + job_checks.CHECKS, Subject())
+    assert found["devices"].verdict == Verdict.FAILED
+    told = "JAX cannot start them (JAX_PLATFORMS is cuda): it does not say why"
+    assert found["devices"].found == told
+    assert found["collective"] == Finding(Verdict.NOT_CHECKED, "it needs: devices")
+
+
 def test_few_open_files_are_a_warning():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

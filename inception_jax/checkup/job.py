@@ -70,7 +70,7 @@ def collective(_: Subject) -> Finding | None:
     seconds = within(SECONDS_FOR_A_SUM, "a sum over all devices", sum_over_devices)
     count, size = jax.device_count(), 4 * VALUES / 2**20
     if processes.is_first():
-        found = f"{size:.0f} MiB of each of {count} summed in {1000 * seconds:.1f} ms, exact"
+        found = f"{size:.0f} MiB of each of {count} devices: {1000 * seconds:.1f} ms, exact"
         return Finding(Verdict.OK, found)
     return None
 

@@ -104,7 +104,18 @@ def _shortened(commit: str) -> str:
 
 def devices(_: Subject) -> Finding:
     """Those of this process, as JAX sees them."""
-    local = jax.local_devices()
+    try:
+        local = jax.local_devices()
+    except Exception as error:  # each platform has its own, some without a word
+        chosen = os.environ.get("JAX_PLATFORMS")
+        asked = f" (JAX_PLATFORMS is {chosen})" if chosen else ""
+        why = " ".join(str(error).split()) or "it does not say why"
+        return Finding(
+            Verdict.FAILED,
+            f"JAX cannot start them{asked}: {why}",
+            "see whether another process holds them; python -m pip install 'inception_jax[cuda]' "
+            "or [tpu]; JAX_PLATFORMS=cpu does without",
+        )
     kinds = ", ".join(dict.fromkeys(device.device_kind for device in local))
     found = f"{len(local)} x {local[0].platform}" + f" ({kinds})" * (kinds != local[0].platform)
     memory = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in local]
