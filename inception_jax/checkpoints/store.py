@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 Tree = dict[str, Any]
 
+# Added to the name of a checkpoint that another one of the same step is to replace.
+_REPLACED = ".replaced"
+
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
@@ -52,6 +55,7 @@ class CheckpointWriter:
         self._directory = directory.absolute()
         disk.make_folder(self._directory)  # Orbax makes it with all processes
         self._saving: int | None = None
+        self._replaced: Path | None = None
         self._bytes = 0
         policies = checkpoint_managers
         self._manager = ocp.CheckpointManager(
@@ -88,8 +92,10 @@ class CheckpointWriter:
           UserError: there is no room for this one, or was none for the one before it.
         """
         self._wait()  # one save at a time: the seal belongs to one step
-        if step in self._manager.all_steps():
-            self._manager.delete(step)  # saved when the run was interrupted, evaluated only now
+        if step in self._manager.all_steps():  # saved when it was interrupted, evaluated now
+            self._replaced = self._directory / f"{step}{_REPLACED}"
+            (self._directory / str(step)).rename(self._replaced)
+            self._manager.reload()
         # Own copies: the next training step reuses the memory behind the state.
         host = jax.tree.map(functools.partial(np.array, copy=True), tree)
         self._saving, self._bytes = step, _bytes(host)
@@ -116,6 +122,12 @@ class CheckpointWriter:
     def _wait(self) -> None:
         with self._writing():
             self._manager.wait_until_finished()
+        self._drop_replaced()
+
+    def _drop_replaced(self) -> None:
+        if self._replaced is not None:
+            shutil.rmtree(self._replaced)
+            self._replaced = None
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -125,9 +137,8 @@ class CheckpointWriter:
             try:
                 yield
             except Exception:
-                if jax.process_index() == 0:
-                    for unfinished in self._unfinished():
-                        shutil.rmtree(unfinished, ignore_errors=True)
+                for unfinished in self._unfinished():
+                    shutil.rmtree(unfinished, ignore_errors=True)
                 raise
 
     def _unfinished(self) -> list[Path]:
@@ -147,6 +158,7 @@ class CheckpointWriter:
         try:
             with self._writing():
                 self._manager.close()
+            self._drop_replaced()
         except Exception as error:
             if kind is None:
                 raise
@@ -328,6 +340,7 @@ def restore_newest(directory: Path, target: Tree, set_aside: Path) -> Restored |
 
     Returns None if there is no good checkpoint.
     """
+    _put_back_replaced(directory)
     found, restored = steps(directory), None
     for step in reversed(found):
         checkpoint = directory / str(step)
@@ -342,6 +355,16 @@ def restore_newest(directory: Path, target: Tree, set_aside: Path) -> Restored |
     if found and restored is None:
         log.warning("no checkpoint is undamaged: starting from step 0")
     return restored
+
+
+def _put_back_replaced(directory: Path) -> None:
+    """Where a checkpoint was being written in the place of another, one of the two is whole."""
+    for replaced in directory.glob(f"*{_REPLACED}"):
+        checkpoint = replaced.with_name(replaced.name.removesuffix(_REPLACED))
+        if checkpoint.exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(checkpoint)
 
 
 def _move_aside(checkpoint: Path, set_aside: Path) -> Path:

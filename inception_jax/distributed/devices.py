@@ -16,13 +16,16 @@ from inception_jax.errors import UsageError
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """All devices in one row. Auto axes: the compiler places what is between input and output.
+    """All devices in one row, those of process 0 first: process p has part p of a batch.
+
+    (`jax.make_mesh` would follow the wires of a TPU slice, and mix processes.) Auto axes: the
+    compiler places what is between input and output.
 
     Args:
       devices: those to take; all of this run where it is None.
     """
-    count = jax.device_count() if devices is None else len(devices)
-    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    row = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(row), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

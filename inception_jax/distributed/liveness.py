@@ -6,6 +6,7 @@ the judge: who does not count for long is given up, and the verdict in the store
 others give process 0 up when the store does not answer.
 """
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -51,27 +52,27 @@ class Liveness:
     def tell_failure(self, message: str, exit_code: int) -> None:
         """Lets the others know why this process ends, and gives them the time to hear it."""
         self._leaving.set()
-        try:
-            if self._index == 0:
-                self._announce(self._judgement(0, f"failed: {message}", exit_code))
-            else:
-                failure = json.dumps({"message": message, "exit_code": int(exit_code)})
-                self._client.key_value_set(f"{_FAILED}/{self._index}", failure)
-        except Exception as error:  # JAX has a kind for each; process 0 may have gone before
-            log.debug(f"nobody to tell: {error!r}")
+        if self._index == 0:
+            judgement = self._judgement(0, f"failed: {message}", exit_code)
+            sudden_end.within_seconds(lambda: self._announce(judgement))
+        else:
+            failure = json.dumps({"message": message, "exit_code": int(exit_code)})
+            where = f"{_FAILED}/{self._index}"
+            sudden_end.within_seconds(lambda: self._client.key_value_set(where, failure))
 
     def wait_for_verdict(self) -> None:
         """Returns if nobody else is to blame for an error here; else the process ends meanwhile."""
-        time.sleep(SECONDS_OF_SILENCE + 3 * SECONDS_BETWEEN_BEATS)
+        time.sleep(SECONDS_OF_SILENCE + 10 * SECONDS_BETWEEN_BEATS)
 
     def stop(self) -> None:
         """All are about to leave in peace: silence means nothing from now on."""
         self._leaving.set()
 
     def _beat(self) -> None:
-        seen: dict[str, tuple[str, float]] = {}
+        now = time.monotonic()  # who dies before the first beat is silent, too
+        seen = {f"{_ALIVE}/{index}": ("", now) for index in range(len(self._hosts))}
         count = 0
-        while not self._leaving.wait(SECONDS_BETWEEN_BEATS):
+        while not self._leaving.wait(SECONDS_BETWEEN_BEATS if count else 0):
             count += 1
             try:
                 self._client.key_value_set(
@@ -99,7 +100,7 @@ class Liveness:
             self._announce(judgement)
             return
         for key, number in self._client.key_value_dir_get(_ALIVE):
-            if key not in seen or seen[key][0] != number:
+            if seen[key][0] != number:
                 seen[key] = number, now
         silent = {key: now - since for key, (_, since) in seen.items()}
         key = max(silent, key=silent.__getitem__)
@@ -112,7 +113,8 @@ class Liveness:
         return {"message": message, "exit_code": int(exit_code)}
 
     def _announce(self, judgement: dict[str, Any]) -> None:
-        self._client.key_value_set(_VERDICT + "/0", json.dumps(judgement), allow_overwrite=True)
+        with contextlib.suppress(Exception):  # there is one: the first counts
+            self._client.key_value_set(f"{_VERDICT}/0", json.dumps(judgement))
         time.sleep(2 * SECONDS_BETWEEN_BEATS)  # the store ends with this process: all are to hear
 
     def _watch_the_store(self) -> None:

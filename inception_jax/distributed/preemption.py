@@ -6,6 +6,7 @@ signal from the moment on when the processes have met.
 """
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -13,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+from inception_jax.distributed.sudden_end import within_seconds
 from inception_jax.errors import ExitCode, PreemptedError
 
 log = logging.getLogger(__name__)
@@ -38,11 +40,13 @@ def _answer(read_end: int) -> None:
     while signals := os.read(read_end, 64):
         if signal.SIGTERM not in signals:
             continue
-        if _work_at_stake and not _asked.is_set():
-            _asked.set()
-            log.info("terminated: saving the last finished step")
+        again, save = _asked.is_set(), _work_at_stake
+        _asked.set()
+        if save and not again:
+            within_seconds(functools.partial(log.info, "terminated: saving the last step"))
             continue
-        log.info("terminated: " + ("at once" if _asked.is_set() else "there is nothing to save"))
+        why = "at once" if again else "there is nothing to save"
+        within_seconds(functools.partial(log.info, f"terminated: {why}"))
         os._exit(ExitCode.START_AGAIN)
 
 
@@ -54,11 +58,17 @@ def hand_over(reached_by_all: Callable[[int], bool]) -> None:
     """
     global _reached_by_all
     _reached_by_all = reached_by_all
+    if _asked.is_set():  # before JAX listened, after `stopping_at_checks`: it is to know, too
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def stopping_at_checks() -> Iterator[None]:
-    """Within the block SIGTERM waits for the next `check`; outside it ends the process at once."""
+    """Within the block SIGTERM waits for the next `check`; outside it ends the process at once.
+
+    A second one ends it at once anywhere. Of several processes that have met none ends at once:
+    they stop together, at the next check, though a compilation may lie before it.
+    """
     global _work_at_stake
     _work_at_stake = True
     try:

@@ -7,6 +7,7 @@ has no public name). A process alone needs none of it: then nothing here does an
 import argparse
 import contextlib
 import json
+import logging
 import os
 import socket
 import sys
@@ -22,6 +23,8 @@ from inception_jax.distributed.liveness import Liveness
 from inception_jax.distributed.rendezvous import meet
 from inception_jax.errors import ExitCode, UsageError, UserError
 from inception_jax.reporting import console
+
+log = logging.getLogger(__name__)
 
 SECONDS_TO_MEET = 300.0
 SECONDS_AT_A_BARRIER = 1800.0  # process 0 may be verifying checkpoints on a slow disk
@@ -68,6 +71,8 @@ def join(flags: argparse.Namespace) -> None:
     given = (flags.coordinator, flags.num_processes, flags.process_id)
     if flags.num_processes == 1:
         return
+    if flags.num_processes is not None and flags.num_processes < 1:
+        raise UsageError(f"--num_processes {flags.num_processes}: at least 1")
     coordinator, count, index, local_devices = _detect(*given)
     if (coordinator, count, index) == (None, None, None) or (count == 1 and not flags.coordinator):
         return
@@ -100,7 +105,10 @@ def _detect(coordinator: str | None, count: int | None, index: int | None) -> tu
 
 def _local_devices() -> list[int] | None:
     chosen = os.environ.get("JAX_LOCAL_DEVICE_IDS")
-    return [int(number) for number in chosen.split(",")] if chosen else None
+    try:
+        return [int(number) for number in chosen.split(",")] if chosen else None
+    except ValueError:
+        raise UsageError(f"JAX_LOCAL_DEVICE_IDS is {chosen!r}: it takes numbers, as 0,1") from None
 
 
 def _join(coordinator: str, count: int, index: int, local_devices: list[int] | None) -> None:
@@ -108,11 +116,13 @@ def _join(coordinator: str, count: int, index: int, local_devices: list[int] | N
     _keep_libraries_off_stdout()
     if index != 0:
         console.only_warnings()
+    log.info(f"process {index} of {count} meets the others at {coordinator}")
     _hosts = meet(coordinator, count, index, seconds=SECONDS_TO_MEET)
-    jax.distributed.initialize(
-        coordinator, count, index, local_devices, cluster_detection_method="deactivate"
-    )
-    preemption.hand_over(multihost_utils.reached_preemption_sync_point)
+    with preemption.stopping_at_checks():
+        jax.distributed.initialize(
+            coordinator, count, index, local_devices, cluster_detection_method="deactivate"
+        )
+        preemption.hand_over(multihost_utils.reached_preemption_sync_point)
     _index, _client = index, distributed.global_state.client
     _coordinator = coordinator
     _liveness = Liveness(_client, index, _hosts, coordinator)
@@ -124,8 +134,12 @@ def _join(coordinator: str, count: int, index: int, local_devices: list[int] | N
 
 def _keep_libraries_off_stdout() -> None:
     """Gloo prints to file descriptor 1, where results go: to standard error with it."""
+    if sys.stdout is None:  # closed
+        return
     sys.stdout.flush()
-    results = os.fdopen(os.dup(1), "w")
+    results = os.fdopen(
+        os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors
+    )
     os.dup2(2, 1)
     sys.stdout = results
 

@@ -44,17 +44,21 @@ def _receive_all(port: int, count: int, deadline: float, seconds: float) -> tupl
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listen(port))
         try:
-            while len(hosts) < count:
+            while _missing(hosts, waiting, count):
                 server.settimeout(max(deadline - time.monotonic(), 0.001))
                 try:
                     connection, _ = server.accept()
                 except TimeoutError:
-                    raise UserError(_missing(hosts, count, seconds)) from None
+                    raise UserError(_who_is_missing(hosts, count, seconds)) from None
                 stack.enter_context(connection)
                 hello = _receive(connection, _SECONDS_FOR_A_LINE)
                 if hello is None or hello.get("greeting") != _GREETING:
                     continue
-                _check(hello, count, hosts, waiting)
+                try:
+                    _check(hello, count, hosts, waiting)
+                except UserError as error:
+                    _send(connection, {"error": str(error)})
+                    raise
                 hosts[hello["index"]], waiting[hello["index"]] = hello["host"], connection
         except UserError as error:
             for connection in waiting.values():
@@ -90,6 +94,8 @@ def _check(
             f"process {index} on {host} was told of {hello['count']} processes and process 0 of "
             f"{count}: give all the same --num_processes"
         )
+    if not 0 <= index < count:
+        raise UserError(f"a process on {host} has the id {index}, of {count} from 0 on")
     if index in hosts and not (index in waiting and _is_closed(waiting[index])):
         raise UserError(
             f"two processes have the id {index}, on {hosts[index]} and on {host}: give each its own"
@@ -97,12 +103,22 @@ def _check(
         )
 
 
-def _missing(hosts: dict[int, str], count: int, seconds: float) -> str:
+def _missing(hosts: dict[int, str], waiting: dict[int, socket.socket], count: int) -> bool:
+    """Whether some have not come, or have gone again."""
+    if len(hosts) < count:
+        return True
+    for index in [index for index, connection in waiting.items() if _is_closed(connection)]:
+        del hosts[index], waiting[index]
+    return len(hosts) < count
+
+
+def _who_is_missing(hosts: dict[int, str], count: int, seconds: float) -> str:
     absent = [str(index) for index in range(count) if index not in hosts]
     here = ", ".join(f"{index} on {host}" for index, host in sorted(hosts.items()))
     return (
         f"of {count} processes {', '.join(absent)} did not come within {seconds:.0f} s (here: "
-        f"{here}): see the logs of the missing, or whether a firewall keeps them from process 0"
+        f"{here}): see the logs of the missing, and whether a firewall keeps them from process 0; "
+        "--num_processes 1 if this one is to be alone"
     )
 
 

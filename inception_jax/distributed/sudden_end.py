@@ -1,15 +1,32 @@
 """Ending a process from one of its threads, while its main thread is stuck."""
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
-_SECONDS_TO_SAY_IT = 10
+_SECONDS = 10
+
+
+def within_seconds(work: Callable[[], object]) -> None:
+    """Does some work, but no longer than ten seconds: it may wait for a lock of a stuck thread.
+
+    What it raises is lost, too: there is nobody left to tell.
+    """
+
+    def attempt() -> None:
+        with contextlib.suppress(BaseException):
+            work()
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(_SECONDS)
 
 
 def end(message: str, exit_code: int) -> NoReturn:
@@ -22,10 +39,7 @@ def end(message: str, exit_code: int) -> NoReturn:
         log.error(f"error: {message}")
         log.debug(f"stacks of all threads:\n{stacks()}")
 
-    # The stuck thread may be writing to the log, too, and hold its lock.
-    saying = threading.Thread(target=say, daemon=True)
-    saying.start()
-    saying.join(_SECONDS_TO_SAY_IT)
+    within_seconds(say)
     os._exit(exit_code)
 
 

@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from jax.sharding import Mesh
 
 from inception_jax import cli
 from inception_jax.data.evaluation_crops import PROTOCOLS
-from inception_jax.errors import UsageError
+from inception_jax.distributed import processes
+from inception_jax.errors import UsageError, UserError
 from inception_jax.evaluation import trained
 from inception_jax.evaluation.protocol import AVERAGES
 
@@ -44,8 +46,13 @@ def load(flags: argparse.Namespace, mesh: Mesh, overrides: Sequence[str]) -> lis
     Raises:
       UserError, UsageError: as `trained.load`; networks of different classes.
     """
-    checkpoints = flags.checkpoint or [trained.newest_in(flags.workdir)]
+    # All processes the same: a run may be writing newer ones meanwhile.
+    find = flags.workdir and processes.is_first()
+    newest = trained.newest_in(flags.workdir) if find else None
+    checkpoints = flags.checkpoint or [Path(processes.from_first(str(newest)))]
     models = [trained.load(one, mesh, flags.weights, overrides=overrides) for one in checkpoints]
+    if [model.digest for model in models] != processes.from_first([m.digest for m in models]):
+        raise UserError("its checkpoints are not those of process 0: use a common disk")
     for model in models:
         if model.class_names != models[0].class_names:
             raise UsageError(

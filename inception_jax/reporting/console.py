@@ -5,8 +5,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+
+class _Stderr(Console):
+    """A run goes on when nobody reads what it says any more: the log file has it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 stdout = Console(highlight=False, markup=False, emoji=False)
-stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+stderr = _Stderr(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 _only_warnings = False
 

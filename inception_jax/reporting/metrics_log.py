@@ -26,9 +26,22 @@ class MetricsLog:
     the file is the one of a run never interrupted (but for rates and times).
     """
 
-    def __init__(self, folder: Path, resume_step: int):
+    def __init__(self, folder: Path, resume_step: int, *, evaluated: bool = True):
+        """Opens the files.
+
+        Args:
+          folder: of the run.
+          resume_step: the last finished step.
+          evaluated: False drops a line of an evaluation at `resume_step`, which is to be done
+            again.
+        """
         self._path = folder / workdir.METRICS
-        kept = [line for line in read_lines(self._path) if line["step"] <= resume_step]
+        kept = [
+            line
+            for line in read_lines(self._path)
+            if line["step"] < resume_step
+            or (line["step"] == resume_step and (evaluated or "split" not in line))
+        ]
         json_files.replace(self._path, "".join(json_files.to_text(line) + "\n" for line in kept))
         with disk.writing(folder):
             self._file = self._path.open("a")

@@ -16,10 +16,11 @@ from inception_jax import configuration, workdir
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe_run
 from inception_jax.data import from_data, order
+from inception_jax.data.decode import BadImageError
 from inception_jax.data.pipeline import check_data, read_ahead_bytes, training_batches
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices, preemption, processes, watchdog
-from inception_jax.errors import UsageError, UserError
+from inception_jax.errors import PreemptedError, UsageError, UserError
 from inception_jax.evaluation.protocol import make_evaluate
 from inception_jax.models.network import build, network_config
 from inception_jax.reporting import console, progress
@@ -126,7 +127,10 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         state, found = _resume(state, folder, config, description, mesh)
         start = saved = int(state.step)
         bad_images = found.get("bad_images", 0)
-        record = stack.enter_context(open_record(folder, config.checkpoints, start))
+        evaluation_pending = found.get("evaluation_pending", False)
+        record = stack.enter_context(
+            open_record(folder, config.checkpoints, start, evaluated=not evaluation_pending)
+        )
         batches = stack.enter_context(
             training_batches(source, config.data, config.seed, start, plan.total, mesh)
         )
@@ -178,16 +182,19 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
             return evaluation
 
         evaluation: dict[str, Any] = {}
-        if found.get("evaluation_pending"):
+        if evaluation_pending:
+            until_saved.enter_context(preemption.stopping_at_checks())
             evaluation = evaluate_and_save(start)
         for step in range(start + 1, plan.total + 1):
             with watch.waiting():
                 batch = next(batches)
             if step == start + 1:
                 log.info("compiling the training step")
-            state, metrics = train_step(state, batch)
-            if step == start + 1:
+                with watch.paused():
+                    state, metrics = train_step(state, batch)
                 until_saved.enter_context(preemption.stopping_at_checks())
+            else:
+                state, metrics = train_step(state, batch)
             pending.append((step, metrics))
             if len(pending) > DISPATCHED_AHEAD:
                 finish_oldest()
@@ -200,7 +207,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                 elif step % plan.checkpoint_every == 0:
                     with watch.paused():
                         save(step)
-            except UserError:  # preempted, or an unreadable image: not to cost the steps so far
+            except (PreemptedError, BadImageError):  # not to cost the steps so far
                 if step > saved:
                     save(step, evaluation_pending=evaluating)
                 raise

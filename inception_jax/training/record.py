@@ -41,19 +41,22 @@ class _FilesRecord(Record):
 
 
 @contextlib.contextmanager
-def open_record(folder: Path, checkpoints: ConfigDict, resume_step: int) -> Iterator[Record]:
+def open_record(
+    folder: Path, checkpoints: ConfigDict, resume_step: int, *, evaluated: bool
+) -> Iterator[Record]:
     """The record of a run that goes on after `resume_step`; all is on disk at the block's end.
 
     Args:
       folder: of the run.
       checkpoints: how many to keep.
       resume_step: what an interrupted run has written of later steps is dropped.
+      evaluated: whether an evaluation that may have been at `resume_step` is complete and saved.
     """
     if not processes.is_first():
         yield Record()
         return
     with (
-        MetricsLog(folder, resume_step=resume_step) as metrics,
+        MetricsLog(folder, resume_step=resume_step, evaluated=evaluated) as metrics,
         store.CheckpointWriter(
             folder / workdir.CHECKPOINTS,
             keep_last=checkpoints.keep_last,
