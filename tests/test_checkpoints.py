@@ -208,6 +208,34 @@ def test_damage_in_an_older_checkpoint_does_not_stop_a_run(tmp_path, caplog):
     assert {3, 4} <= set(store.steps(directory))
 
 
+def test_what_is_saved_again_replaces_the_first_when_it_is_whole(tmp_path, monkeypatch):
+    """A state that an interrupted run saved and the next one has evaluated."""
+    directory = tmp_path / "checkpoints"
+    with store.CheckpointWriter(directory, keep_last=1, keep_best=1) as checkpoints:
+        checkpoints.save(3, make_tree(3), {"evaluated": False})
+
+    def fail(folder):
+        assert (directory / "3.replaced" / integrity.SEAL).exists()  # nothing is lost so far
+        raise OSError("the machine fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "seal", fail)
+        with (
+            pytest.raises(OSError, match="the machine fails"),
+            store.CheckpointWriter(directory, keep_last=1, keep_best=1) as checkpoints,
+        ):
+            checkpoints.save(3, make_tree(3), {"evaluated": True}, top1=0.5)
+    assert store.steps(directory) == []
+    restored = store.restore_newest(directory, shapes(make_tree(0)), tmp_path / "aside")
+    assert restored.description["evaluated"] is False
+
+    with store.CheckpointWriter(directory, keep_last=1, keep_best=1) as checkpoints:
+        checkpoints.save(3, make_tree(3), {"evaluated": True}, top1=0.5)
+        checkpoints.save(4, make_tree(4), {}, top1=0.4)
+    assert {path.name for path in directory.iterdir()} == {"3", "4"}  # the best and the newest
+    assert store.read_description(directory / "3")["evaluated"] is True
+
+
 def test_an_error_while_saving_does_not_hide_the_first_one(tmp_path, monkeypatch, caplog):
     def fail(directory):
         raise OSError("no space")

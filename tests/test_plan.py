@@ -181,6 +181,8 @@ found = {}
 for name in ("v5e:1x1", "v5e:2x4", "v5e:16x16", "v4:2x2x2", "v3:2x2", "v5p:2x2x2", "v6e:2x4"):
     slice = topology.find_slice(name)
     found[name] = [slice.kind, slice.chips, len(slice.devices), slice.hosts, slice.device_bytes]
+row = devices.make_mesh(topology.find_slice("v5e:4x4").devices).devices
+found["processes"] = [device.process_index for device in row]
 try:
     topology.find_slice("v5e:3x3")
 except Exception as error:
@@ -227,6 +229,9 @@ def test_small_programs_for_slices_that_are_not_here(tmp_path):
     assert found["v4:2x2x2"][1:4] == [8, 8, 2]
     assert found["v3:2x2"][1:3] == [4, 8]
     assert found["v5p:2x2x2"][1] == found["v6e:2x4"][1] == 8
+    # A process has one part of a batch, wherever its chips lie.
+    assert found["processes"] == sorted(found["processes"])
+    assert set(found["processes"]) == {0, 1, 2, 3}
     assert found["v5e:3x3"].startswith("no slice 'v5e:3x3'; the TPU compiler says:")
 
     assert found["fits"] == pytest.approx(2 * 2 * 64 * 128 * 64 * 1024 / 8, rel=0.1)

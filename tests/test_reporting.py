@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from inception_jax.reporting import pictures, progress
+from inception_jax.reporting.metrics_log import MetricsLog, read_lines
 
 
 @pytest.fixture
@@ -65,3 +66,16 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(monkeypatch, caplog)
     assert "".join(seen) == "abcdefgh"
     assert caplog.messages == ["reading 3/8 (38%)", "reading 6/8 (75%)"]
     assert list(progress.track([], "reading", 0)) == []
+
+
+def test_an_evaluation_that_is_done_again_is_not_in_the_metrics_twice(tmp_path):
+    """Its line is on disk, but the run was killed before the evaluated state was saved."""
+    with MetricsLog(tmp_path, resume_step=0) as metrics:
+        for step in (1, 2):
+            metrics.write(step, {"loss": 1.0})
+            metrics.write(step, {"loss": 2.0}, split="test")
+    MetricsLog(tmp_path, resume_step=2).__exit__(None, None, None)
+    assert len(read_lines(tmp_path / "metrics.jsonl")) == 4
+    MetricsLog(tmp_path, resume_step=2, evaluated=False).__exit__(None, None, None)
+    kept = [(line["step"], "split" in line) for line in read_lines(tmp_path / "metrics.jsonl")]
+    assert kept == [(1, False), (1, True), (2, False)]

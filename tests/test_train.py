@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import time
 from pathlib import Path
@@ -105,6 +106,19 @@ def test_a_checkpoint_of_another_config_is_refused(straight, command, smoke_argu
         exit_code=2,
     )
     assert "optimizer.momentum was 0.9, is 0.5" in line
+
+
+@pytest.mark.slow
+def test_a_state_that_is_not_finite_is_not_saved(command, smoke_arguments, tmp_path):
+    """Also where the step that diverges is one to be saved and evaluated."""
+    line = command.fails(
+        "train",
+        *smoke_arguments(tmp_path, total=4, every=1),
+        "--config.schedule.learning_rate=1e30",
+        exit_code=1,
+    )
+    assert re.match(r"error: \w+ is (inf|nan) at step 1", line)
+    assert store.steps(tmp_path / "checkpoints") == []
 
 
 def test_two_processes_cannot_train_in_one_folder(command, smoke_arguments, tmp_path):

@@ -1,0 +1,125 @@
+"""How a process ends that is terminated, stuck, or whose output nobody reads: without JAX."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from faults.jobs import ROOT
+
+
+def start(program: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+LISTEN = """
+    import logging, sys, time
+    from inception_jax.distributed import preemption
+    from inception_jax.errors import PreemptedError
+    preemption.listen()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+"""
+
+
+@pytest.mark.parametrize(
+    "work",
+    ["time.sleep(60)", "list(zip(range(10**9), range(10**9)))"],  # the second never looks up
+)
+def test_with_nothing_to_save_it_ends_at_once(work):
+    process = start(LISTEN + f"    print('ready', flush=True)\n    {work}\n")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 42
+    assert stderr == "terminated: there is nothing to save\n"
+
+
+def test_work_at_stake_is_saved_at_the_next_check():
+    process = start(
+        LISTEN
+        + """
+    with preemption.stopping_at_checks():
+        for step in range(10**6):
+            print(step, flush=True)
+            time.sleep(0.2)
+            try:
+                preemption.check()
+            except PreemptedError:
+                print(f"saved {step}", flush=True)
+                sys.exit(42)
+    """
+    )
+    assert process.stdout.readline() == "0\n"
+    process.send_signal(signal.SIGTERM)
+    stdout, _ = process.communicate(timeout=20)
+    assert process.returncode == 42
+    assert stdout.splitlines()[-1].startswith("saved ")
+
+
+def test_a_second_one_does_not_wait():
+    process = start(
+        LISTEN
+        + """
+    with preemption.stopping_at_checks():
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline() == "terminated: saving the last step\n"
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 42
+    assert stderr == "terminated: at once\n"
+
+
+def test_what_is_stuck_ends_and_says_where():
+    """A beat each half second keeps it alive; then none comes."""
+    process = start("""
+    import logging, time
+    from inception_jax.distributed import watchdog
+    logging.basicConfig(level=logging.DEBUG, format="%(message)s")
+
+    def read_from_a_disk_that_is_gone():
+        time.sleep(60)
+
+    with watchdog.watch(minutes=2 / 60):
+        for _ in range(8):
+            time.sleep(0.5)
+            watchdog.beat()
+        print("alive", flush=True)
+        read_from_a_disk_that_is_gone()
+    """)
+    stdout, stderr = process.communicate(timeout=30)
+    assert stdout == "alive\n"
+    assert process.returncode == 42
+    lines = stderr.splitlines()
+    assert lines[0].startswith("error: no step for 0.0333333 minutes: stuck")
+    assert "in read_from_a_disk_that_is_gone" in stderr
+    assert "thread MainThread" in stderr
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_says():
+    process = start("""
+    import logging, time
+    from inception_jax.reporting import console
+    log = logging.getLogger("inception_jax")
+    console.attach(log)
+    time.sleep(0.5)  # until nobody reads
+    for _ in range(1000):
+        log.info("a line" * 100)
+    print("done")
+    """)
+    process.stderr.close()
+    assert process.stdout.read() == "done\n"
+    assert process.wait(20) == 0
+    process.stdout.close()
