@@ -184,10 +184,13 @@ def test_gradients_equal_the_reference(name):
     actual, actual_images = gradients(to_float32(params), to_float32(images))
 
     assert relative_error(actual_images, expected_images) < 1e-4
+    # Over two images batch normalisation multiplies errors of rounding: moving the parameters by
+    # half a unit in the last place changes these gradients by 4e-5, and 2e-4 was seen with AVX2.
+    tolerance = 5e-4 if config.norm == "batch" else 1e-4
     for (path, leaf), other in zip(
         jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
     ):
-        assert relative_error(leaf, other) < 1e-4, path
+        assert relative_error(leaf, other) < tolerance, path
 
 
 def test_batch_statistics_follow_the_batches():
