@@ -69,9 +69,12 @@ class Command:
 
 
 @pytest.fixture(scope="session")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
+def command(request: pytest.FixtureRequest) -> Command:
     """The commands of the package."""
-    return Command(tmp_path_factory.mktemp("compilation_cache"))
+    # Kept between runs (--cache-clear forgets it): half of the tests' time is compilation. One for
+    # each worker of pytest-xdist: JAX does not write it in a way that another may read meanwhile.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    return Command(Path(request.config.cache.mkdir(f"compiled_{worker}")))
 
 
 @pytest.fixture(scope="session")
