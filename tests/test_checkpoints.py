@@ -227,6 +227,7 @@ def test_what_is_saved_again_replaces_the_first_when_it_is_whole(tmp_path, monke
             checkpoints.save(3, make_tree(3), {"evaluated": True}, top1=0.5)
     assert store.steps(directory) == []
     restored = store.restore_newest(directory, shapes(make_tree(0)), tmp_path / "aside")
+    assert restored is not None
     assert restored.description["evaluated"] is False
 
     with store.CheckpointWriter(directory, keep_last=1, keep_best=1) as checkpoints:

@@ -53,6 +53,7 @@ def _receive_all(port: int, count: int, deadline: float, seconds: float) -> tupl
                 stack.enter_context(connection)
                 hello = _receive(connection, _SECONDS_FOR_A_LINE)
                 if hello is None or hello.get("greeting") != _GREETING:
+                    connection.close()
                     continue
                 try:
                     _check(hello, count, hosts, waiting)

@@ -70,7 +70,7 @@ def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, processes):
                     sys.executable, *(local if processes > 1 else ["-m", "inception_jax.train"]),
                     "--config", "configs/digits.py", "--workdir", str(workdir),
                     f"--config.data.data_dir={data_dir}", f"--config.training.total={STEPS} steps",
-                    "--config.training.average_start=20 steps",
+                    "--config.training.average_start=20 steps", "--config.schedule.warmup=0 steps",
                     "--config.training.log_every=1 steps", "--config.model.width=0.125",
                     "--config.data.batch_size=16", "--config.evaluation.every=6 steps",
                     "--config.checkpoints.every=3 steps",

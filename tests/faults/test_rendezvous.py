@@ -76,7 +76,7 @@ def test_who_has_gone_again_is_missing_and_strangers_do_not_count():
         time.sleep(0.3)
         two = pool.submit(meet, f"localhost:{port}", 3, 2, seconds=20)
         time.sleep(0.3)
-        assert not zero.done()
+        assert not zero.done(), zero.exception()
         again = pool.submit(meet, f"localhost:{port}", 3, 1, seconds=20)
         for one in (zero, two, again):
             assert "gone" not in one.result(timeout=10)
