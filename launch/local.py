@@ -149,9 +149,10 @@ def end_with(parent: int) -> Callable[[], None] | None:
 
 def pass_on(k: int, output: IO[str]) -> None:
     """Writes the lines of process k to standard error."""
-    for line in output:
-        sys.stderr.write(f"[{k}] {line}")
-        sys.stderr.flush()
+    with output:
+        for line in output:
+            sys.stderr.write(f"[{k}] {line}")
+            sys.stderr.flush()
 
 
 @contextlib.contextmanager

@@ -23,8 +23,8 @@ from inception_jax.checkpoints import store
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("INCEPTION_JAX_KILLS", "4"))
-STEPS = 9 * KILLS + 12
+KILLS = int(os.environ.get("INCEPTION_JAX_KILLS", "3"))
+STEPS = 9 * KILLS + 9
 
 PHASES = ("compilation", "evaluation", "saving", "another moment")
 

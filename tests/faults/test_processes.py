@@ -33,8 +33,9 @@ def start(command, smoke_arguments, tmp_path):
         yield start
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize(
+    ("lost", "number"), [(0, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP)]
+)
 def test_the_others_name_the_one_that_is_lost(start, tmp_path, lost, number):
     two = start()
     since = time.monotonic()
