@@ -158,17 +158,17 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                 watch.seconds_left(step),
             )
 
+        def finish_all() -> None:  # nothing is saved before its loss is known to be finite
+            while pending:
+                finish_oldest()
+
         def save(step: int, top1: float | None = None, **more: Any) -> None:
             nonlocal saved
-            while pending:  # nothing is saved before its loss is known to be finite
-                finish_oldest()
             record.save(step, state, description | {"bad_images": bad_images} | more, top1)
             saved = step
 
         def evaluate_and_save(step: int) -> dict[str, Any]:
             """What was evaluated is saved: else the best state could be gone."""
-            while pending:
-                finish_oldest()
             log.debug(f"evaluating at step {step}")
             with watch.paused():
                 evaluation = evaluate(*inference_weights(state))
@@ -203,12 +203,15 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
             try:
                 preemption.check()
                 if evaluating:
+                    finish_all()
                     evaluation = evaluate_and_save(step)
                 elif step % plan.checkpoint_every == 0:
+                    finish_all()
                     with watch.paused():
                         save(step)
             except (PreemptedError, BadImageError):  # not to cost the steps so far
                 if step > saved:
+                    finish_all()
                     save(step, evaluation_pending=evaluating)
                 raise
     if start == plan.total and not evaluation:

@@ -57,8 +57,21 @@ def kill(process: subprocess.Popen, number: signal.Signals, workdir: Path) -> No
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, processes):
+@pytest.mark.parametrize(
+    ("config", "processes"),
+    [
+        ("digits", 1),
+        ("smoke", 2),
+        pytest.param(
+            "digits",
+            2,
+            marks=pytest.mark.skipif(
+                "INCEPTION_JAX_KILLS" not in os.environ, reason="over a second a step on two cores"
+            ),
+        ),
+    ],
+)
+def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, config, processes):
     output = tmp_path / "output"
 
     def start(workdir: Path) -> subprocess.Popen:
@@ -68,7 +81,7 @@ def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, processes):
             return subprocess.Popen(
                 [
                     sys.executable, *(local if processes > 1 else ["-m", "inception_jax.train"]),
-                    "--config", "configs/digits.py", "--workdir", str(workdir),
+                    "--config", f"configs/{config}.py", "--workdir", str(workdir),
                     f"--config.data.data_dir={data_dir}", f"--config.training.total={STEPS} steps",
                     "--config.training.average_start=20 steps", "--config.schedule.warmup=0 steps",
                     "--config.training.log_every=1 steps", "--config.model.width=0.125",
@@ -101,7 +114,7 @@ def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, processes):
         assert process.returncode in ((42, 0) if kind == signal.SIGTERM else (-9,))
 
     assert start(disturbed).wait(600) == 0, output.read_text()
-    print(f"\n{processes} processes: {dict(happened)}")
+    print(f"\n{config}, {processes} processes: {dict(happened)}")
     arrays = [
         store.read_description(workdir / "checkpoints" / str(STEPS))["arrays"]
         for workdir in (straight, disturbed)

@@ -25,7 +25,7 @@ def test_a_preempted_job_ends_with_the_same_parameters(command, smoke_arguments,
         def submit(name: str) -> str:
             output = tmp_path / f"{name}.out"
             return cluster.submit(
-                "launch/slurm/train.sbatch", *smoke_arguments(tmp_path / name, 60, 10), cwd=ROOT,
+                "launch/slurm/train.sbatch", *smoke_arguments(tmp_path / name, 24, 10), cwd=ROOT,
                 options=("--nodes=2", f"--output={output}"), **added,
             )  # fmt: skip
 
@@ -33,7 +33,7 @@ def test_a_preempted_job_ends_with_the_same_parameters(command, smoke_arguments,
         assert cluster.wait(straight, "COMPLETED", "FAILED", timeout=300)["JobState"] == "COMPLETED"
 
         disturbed = submit("disturbed")
-        slurm.wait_for(lambda: "step 25/60" in cluster.output(disturbed), "no step 25", 300)
+        slurm.wait_for(lambda: "step 13/24" in cluster.output(disturbed), "no step 13", 300)
         cluster.signal(disturbed, "TERM")
         cluster.start_now(disturbed)
         fields = cluster.wait(disturbed, "COMPLETED", "FAILED", timeout=300)
@@ -43,7 +43,7 @@ def test_a_preempted_job_ends_with_the_same_parameters(command, smoke_arguments,
     assert "goes back to the queue" in output
     assert "resuming from" in output
     arrays = [
-        store.read_description(tmp_path / name / "checkpoints" / "60")["arrays"]
+        store.read_description(tmp_path / name / "checkpoints" / "24")["arrays"]
         for name in ("straight", "disturbed")
     ]
     assert arrays[0] == arrays[1]
