@@ -24,7 +24,7 @@ test: $(INSTALLED_TEST)  ## the fast tests, at most ten minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not torch"
 
 test-slow: $(INSTALLED_TEST)  ## the tests that take minutes
-	$(BIN)/python -m pytest -n 2 --dist load -m "slow and not torch"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not torch"
 
 test-torch: $(INSTALLED_TORCH)  ## the tests against torchvision, which this installs
 	$(BIN)/python -m pytest -m torch

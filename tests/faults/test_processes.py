@@ -60,20 +60,20 @@ def test_what_one_fails_of_is_said_by_all(start):
 
 def test_it_goes_on_with_any_number_of_processes(command, smoke_arguments, tmp_path):
     """2, then 1, then 4: the losses are those of one process that did it all."""
-    for workdir, parts in (("one", [(1, 30)]), ("many", [(2, 8), (1, 17), (4, 30)])):
+    for workdir, parts in (("one", [(1, 18)]), ("many", [(2, 5), (1, 12), (4, 18)])):
         for number, (processes, until) in enumerate(parts):
-            arguments = smoke_arguments(tmp_path / workdir, total=30, every=10)
+            arguments = smoke_arguments(tmp_path / workdir, total=18, every=7)
             with job(command.environment(), tmp_path / f"{workdir}{number}", processes) as some:
                 some.start("train", *arguments)
-                if until < 30:
+                if until < 18:
                     assert some.wait_until(lambda: f"step {until}/" in some.said(0))  # noqa: B023
                     some.signal_all(signal.SIGTERM)
-                assert some.wait() == [0 if until == 30 else 42] * processes, some.said(0)
+                assert some.wait() == [0 if until == 18 else 42] * processes, some.said(0)
     np.testing.assert_allclose(
         losses(tmp_path / "many"), losses(tmp_path / "one"), rtol=1e-3, atol=0
     )
     steps = [line["step"] for line in read_metrics(tmp_path / "many") if "split" not in line]
-    assert steps == list(range(1, 31))
+    assert steps == list(range(1, 19))
     assert {path.name for path in (tmp_path / "many" / "logs").iterdir()} == {
         f"process_{index}.log" for index in range(4)
     }
