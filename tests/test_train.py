@@ -40,6 +40,8 @@ def test_a_run_writes_what_the_contract_says(straight):
     training = [line for line in lines if "split" not in line]
     assert [line["step"] for line in training] == list(range(1, 13))
     assert set(training[0]) >= {"step", "epoch", "loss", "learning_rate", "top1", "gradient_norm"}
+    for text in (straight / "metrics.jsonl").read_text().splitlines():
+        assert 0 < json.loads(text).get("images_per_second", 1) < 1e5
     evaluations = [line for line in lines if "split" in line]
     assert [line["step"] for line in evaluations] == [4, 8, 12]
     assert all(line["split"] == "test" and line["examples"] == 64 for line in evaluations)
