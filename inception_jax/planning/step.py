@@ -13,11 +13,7 @@ from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
 from inception_jax.models.network import build, network_config
 from inception_jax.planning.compiled import Refusal, compile_or_refuse
-from inception_jax.training.loop import make_plan
-from inception_jax.training.optimizer import make_optimizer
-from inception_jax.training.schedule import make_schedule
-from inception_jax.training.state import initial_state
-from inception_jax.training.steps import make_train_step
+from inception_jax.training.loop import make_plan, make_step
 
 # The data need not be there. Its size turns epochs into steps: constants that change no cost.
 EXAMPLES = 1_281_167  # ILSVRC's
@@ -43,19 +39,7 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
     check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     network = build(network_config(config))
-    plan = make_plan(config, EXAMPLES)
-    learning_rate = make_schedule(
-        config.schedule,
-        total_steps=plan.total,
-        warmup_steps=plan.warmup,
-        decay_every_steps=plan.decay_every,
-    )
-    optimizer = make_optimizer(config.optimizer, learning_rate)
-    train_step = make_train_step(
-        network, optimizer, learning_rate, config, mesh, average_start=plan.average_start
-    )
-    averaging = config.training.average_decay > 0
-    state = initial_state(network, optimizer, config.seed, averaging=averaging)
+    train_step, state = make_step(config, network, make_plan(config, EXAMPLES), mesh)
     described = jax.tree.map(
         lambda leaf: _described(leaf, leaf.shape, devices.replicated(mesh)), state
     )

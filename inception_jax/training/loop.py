@@ -22,7 +22,7 @@ from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices, preemption, processes, watchdog
 from inception_jax.errors import PreemptedError, UsageError, UserError
 from inception_jax.evaluation.protocol import make_evaluate
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import Network, build, network_config
 from inception_jax.reporting import console, progress
 from inception_jax.reporting.stopwatch import Stopwatch
 from inception_jax.training import durations, warm_start
@@ -30,7 +30,7 @@ from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.record import open_record
 from inception_jax.training.schedule import make_schedule
 from inception_jax.training.state import TrainState, from_tree, initial_state, to_tree
-from inception_jax.training.steps import make_train_step
+from inception_jax.training.steps import TrainStep, make_train_step
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,24 @@ def make_plan(config: ConfigDict, examples: int) -> Plan:
     )
 
 
+def make_step(
+    config: ConfigDict, network: Network, plan: Plan, mesh: Mesh
+) -> tuple[TrainStep, TrainState]:
+    """The training step, and the state before the first one, on the host."""
+    learning_rate = make_schedule(
+        config.schedule,
+        total_steps=plan.total,
+        warmup_steps=plan.warmup,
+        decay_every_steps=plan.decay_every,
+    )
+    optimizer = make_optimizer(config.optimizer, learning_rate)
+    train_step = make_train_step(
+        network, optimizer, learning_rate, config, mesh, average_start=plan.average_start
+    )
+    averaging = config.training.average_decay > 0
+    return train_step, initial_state(network, optimizer, config.seed, averaging=averaging)
+
+
 def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     """Trains to the end, from the newest good checkpoint in `folder` if there is one.
 
@@ -96,22 +114,11 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     source = open_source(config.data, config.data.train_split, network.config.num_classes)
     test = open_source(config.data, config.evaluation.split, network.config.num_classes)
     plan = make_plan(config, len(source))
-    learning_rate = make_schedule(
-        config.schedule,
-        total_steps=plan.total,
-        warmup_steps=plan.warmup,
-        decay_every_steps=plan.decay_every,
-    )
-    optimizer = make_optimizer(config.optimizer, learning_rate)
-    train_step = make_train_step(
-        network, optimizer, learning_rate, config, mesh, average_start=plan.average_start
-    )
+    train_step, state = make_step(config, network, plan, mesh)
     evaluate = make_evaluate(network, config, test, mesh)
     description = describe_run(config, source) | {"total_steps": plan.total}
     _check_same_job(description, test.fingerprint)
 
-    averaging = config.training.average_decay > 0
-    state = initial_state(network, optimizer, config.seed, averaging=averaging)
     footprint = read_ahead_bytes(config.data, len(source))
     log.info(
         f"{len(source):,} training images; reading ahead takes at most {footprint / 1e6:,.1f} MB "
