@@ -54,7 +54,7 @@ class Command:
     ) -> subprocess.CompletedProcess[str]:
         """Runs the command to its end and checks its exit code."""
         process = self.start(name, *arguments, devices=devices)
-        stdout, stderr = process.communicate(timeout=300)
+        stdout, stderr = process.communicate(timeout=600)
         assert process.returncode == exit_code, f"exit {process.returncode}\n{stdout}\n{stderr}"
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 

@@ -49,7 +49,7 @@ class Job:
         """What a process wrote to standard error."""
         return self.outputs[index].read_text()
 
-    def wait(self, seconds: float = 300) -> list[int]:
+    def wait(self, seconds: float = 900) -> list[int]:
         """The exit codes of all."""
         deadline = time.monotonic() + seconds
         return [one.wait(max(deadline - time.monotonic(), 0.1)) for one in self.processes]
@@ -58,7 +58,7 @@ class Job:
         """Whether none has ended."""
         return all(one.poll() is None for one in self.processes)
 
-    def wait_until(self, happened: Callable[[], bool], seconds: float = 300) -> bool:
+    def wait_until(self, happened: Callable[[], bool], seconds: float = 900) -> bool:
         """Waits for something; False if a process ended before."""
         deadline = time.monotonic() + seconds
         while not happened():

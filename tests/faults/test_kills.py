@@ -52,7 +52,7 @@ def kill(process: subprocess.Popen, number: signal.Signals, workdir: Path) -> No
         process.send_signal(number)
     else:
         subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=True)
-    process.wait(120)
+    process.wait(400)
     with (workdir / ".lock").open("a") as lock:  # process 0 holds it to its end
         fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -93,7 +93,7 @@ def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, config, process
             )  # fmt: skip
 
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
-    assert start(straight).wait(600) == 0, output.read_text()
+    assert start(straight).wait(1200) == 0, output.read_text()
 
     chance = random.Random(processes)
     happened: Counter[str] = Counter()
@@ -113,7 +113,7 @@ def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, config, process
         kill(process, kind, disturbed)
         assert process.returncode in ((42, 0) if kind == signal.SIGTERM else (-9,))
 
-    assert start(disturbed).wait(600) == 0, output.read_text()
+    assert start(disturbed).wait(1200) == 0, output.read_text()
     print(f"\n{config}, {processes} processes: {dict(happened)}")
     arrays = [
         store.read_description(workdir / "checkpoints" / str(STEPS))["arrays"]

@@ -51,7 +51,7 @@ def test_the_others_name_the_one_that_is_lost(start, tmp_path, lost, number):
 
 def test_what_one_fails_of_is_said_by_all(start):
     two = start("--config.data.fake_examples=32", until="", own={1: ["--config.seed=3"]})
-    assert two.wait(120) == [2, 2]
+    assert two.wait(400) == [2, 2]
     assert two.said(1).splitlines()[-1] == "error: its config differs from process 0's in seed"
     last = two.said(0).splitlines()[-1]
     assert re.match(r"error: process 1 of 2, on \S+, failed: its config differs", last)

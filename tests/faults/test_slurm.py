@@ -30,13 +30,13 @@ def test_a_preempted_job_ends_with_the_same_parameters(command, smoke_arguments,
             )  # fmt: skip
 
         straight = submit("straight")
-        assert cluster.wait(straight, "COMPLETED", "FAILED", timeout=300)["JobState"] == "COMPLETED"
+        assert cluster.wait(straight, "COMPLETED", "FAILED", timeout=900)["JobState"] == "COMPLETED"
 
         disturbed = submit("disturbed")
-        slurm.wait_for(lambda: "step 13/24" in cluster.output(disturbed), "no step 13", 300)
+        slurm.wait_for(lambda: "step 13/24" in cluster.output(disturbed), "no step 13", 900)
         cluster.signal(disturbed, "TERM")
         cluster.start_now(disturbed)
-        fields = cluster.wait(disturbed, "COMPLETED", "FAILED", timeout=300)
+        fields = cluster.wait(disturbed, "COMPLETED", "FAILED", timeout=900)
         output = cluster.output(disturbed)
     assert fields["JobState"] == "COMPLETED", output
     assert fields["Restarts"] == "1"
