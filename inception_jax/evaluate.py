@@ -63,7 +63,8 @@ def print_table(result: dict) -> None:
 
 
 if __name__ == "__main__":
-    parser = cli.Parser(__doc__)
+    usage = "%(prog)s (--workdir DIR | --checkpoint DIR[,DIR...]) [flags]"  # all take six lines
+    parser = cli.Parser(__doc__, usage=usage)
     ensemble.add_flags(parser)
     parser.add_argument("--split", help="with slices if need be; default: the config's")
     parser.add_argument(

@@ -42,9 +42,7 @@ _texts_gathered = 0
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `join`. Slurm, Open MPI, Cloud TPU and Kubernetes are found without them."""
-    group = parser.add_argument_group(
-        "several processes", "found by themselves under Slurm, Open MPI, on Cloud TPU and GKE"
-    )
+    group = parser.add_argument_group("several processes; clusters are found without these flags")
     group.add_argument(
         "--coordinator", type=_address, metavar="HOST:PORT", help="of process 0; any free port"
     )
