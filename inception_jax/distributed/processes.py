@@ -86,12 +86,13 @@ def join(flags: argparse.Namespace) -> None:
 
 def _detect(coordinator: str | None, count: int | None, index: int | None) -> tuple[Any, ...]:
     """What the flags leave open, from the environment of a cluster; None where there is none."""
+    local_devices = _local_devices()
     if coordinator and count is not None and index is not None:
-        return coordinator, count, index, _local_devices()
+        return coordinator, count, index, local_devices
     try:
         return clusters.ClusterEnv.auto_detect_unset_distributed_params(
             coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
-            count, index, _local_devices(), None, int(SECONDS_TO_MEET),
+            count, index, local_devices, None, int(SECONDS_TO_MEET),
         )  # fmt: skip
     except Exception as error:  # whatever a cluster's own programs and servers say
         raise UserError(
