@@ -29,17 +29,26 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.model = ConfigDict(
         {
             "num_classes": 1000,  # ILSVRC
+            # googlenet (Table 1) | bn_inception (figure 5 of Ioffe & Szegedy 2015).
+            "architecture": "googlenet",
             "norm": "lrn",  # lrn (figure 3) | batch (Ioffe & Szegedy 2015) | none
-            "module": "reduced",  # reduced (figure 2b) | naive (figure 2a)
+            # Keep the bias of convolutions before a batch normalisation, which cancels it: what
+            # published weights of BN-Inception do.
+            "batch_norm_bias": False,
+            # reduced (figure 2b) | naive (figure 2a) | naive_3 (naive in 3a and 3b alone).
+            "module": "reduced",
             "large_kernel": 5,  # pixels: 5 (Table 1) | 3 (TF-slim and torchvision)
             "head": "average_pool",  # average_pool (Table 1) | fully_connected (section 5's rival)
-            "stem": "imagenet",  # imagenet (Table 1) | small (for 32-pixel images)
+            # imagenet (Table 1) | small (for 32-pixel images) | inception, small_inception (the
+            # same with an Inception module for the second convolution).
+            "stem": "imagenet",
             # Of windows with stride 2: caffe (conv1 by 3 on all sides, pools cover the last column)
             # | same (TensorFlow's; TF-slim).
             "padding": "caffe",
             "last_pool": 3,  # pixels, window of the pool before 5a: 3 (Table 1) | 2 (torchvision)
             "auxiliary_pool": "5x5",  # 5x5 with stride 3 (section 5) | adaptive (torchvision: 4x4)
-            "auxiliary": True,  # heads on 4a and 4d in training (section 5)
+            "auxiliary": True,  # auxiliary heads in training (section 5)
+            "auxiliary_after": ("inception_4a", "inception_4d"),  # modules with one (section 5)
             "width": 1.0,  # multiplies all numbers of filters; the paper's 7th model is wider
             "dropout": 0.4,  # share dropped before the classifier (Table 1)
             "auxiliary_dropout": 0.7,  # share dropped in the auxiliary heads (section 5)
@@ -95,6 +104,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "momentum": 0.9,  # section 6
             "nesterov": False,  # plain momentum, as the solver
             "weight_decay": 2e-4,  # L2 on kernels, not on biases and norms (solver)
+            "decay_all": False,  # on biases and norms, too
             "gradient_clip": 0.0,  # largest global norm; 0 is off (the paper has none)
             # For fine-tuning: (("conv", 0.1), ("inception_3", 0.3)) slows the layers whose names
             # begin so; the first that fits counts, 0 freezes parameters, all others have 1.
@@ -116,6 +126,12 @@ def get_config(argument: str | None = None) -> ConfigDict:
         {
             "total": "250 epochs",  # solver: max_iter 10 M x 32 images
             "auxiliary_weight": 0.3,  # of each auxiliary loss (section 5)
+            # Share of the target that goes to all classes alike (Szegedy et al. 2015, arXiv
+            # 1512.00567: 0.1); the paper has none.
+            "label_smoothing": 0.0,
+            # Mixup (Zhang et al. 2017, arXiv 1710.09412): alpha of Beta(alpha, alpha), from which
+            # the share of each of two images is drawn; 0 is off, the paper has none.
+            "mixup": 0.0,
             # Polyak averaging of parameters and batch statistics (section 6 says no more): the mean
             # of all steps since average_start while they are fewer than 1 / (1 - decay), and
             # exponential from then on. decay 1 is the plain mean, 0 turns averaging off.

@@ -6,6 +6,8 @@ A config is a locked `ml_collections.ConfigDict`; `configs/googlenet.py` documen
 import ast
 import difflib
 import functools
+import importlib
+import importlib.util
 import json
 import math
 import os
@@ -48,6 +50,8 @@ RANGES = {
     "schedule.power": (0, math.inf),
     "schedule.final_learning_rate": (0, math.inf),
     "training.auxiliary_weight": (0, math.inf),
+    "training.label_smoothing": (0, 1),
+    "training.mixup": (0, 1e3),
     "training.average_decay": (0, 1),
     "training.watchdog": (0, 1e6),
     "checkpoints.keep_last": (1, math.inf),  # a run resumes from the newest
@@ -67,6 +71,9 @@ _TYPES: Mapping[type, tuple[type, ...]] = {
 # Fields that checkpoints of older versions lack, and what those versions did.
 ADDED_FIELDS = {
     "model.init_from": "",
+    "model.architecture": "googlenet",
+    "model.batch_norm_bias": False,
+    "model.auxiliary_after": ("inception_4a", "inception_4d"),
     "model.padding": "caffe",
     "model.last_pool": 3,
     "model.auxiliary_pool": "5x5",
@@ -78,6 +85,9 @@ ADDED_FIELDS = {
     "photometric.saturation": (1.0, 1.0),
     "photometric.lighting": 0.0,
     "optimizer.learning_rate_factors": (),
+    "optimizer.decay_all": False,
+    "training.label_smoothing": 0.0,
+    "training.mixup": 0.0,
     "evaluation.bad_images": "error",
     "evaluation.resize": "short_side",
     "evaluation.interpolation": "area",
@@ -102,6 +112,23 @@ def parse_arguments(argument: str | None, **defaults: Any) -> ConfigDict:
             raise UsageError(_unknown(f"config argument {name!r}", name, defaults))
         values[name] = _typed(name, text or "True", type(defaults[name]))
     return ConfigDict(values)
+
+
+def parse_ablation(argument: str | None, **defaults: Any) -> tuple[ConfigDict, ConfigDict]:
+    """The config that an ablation changes, and the ablation's arguments.
+
+    Args:
+      argument: as for `parse_arguments`; `base=fashion_mnist` starts from configs/fashion_mnist.py.
+      **defaults: the ablation's own arguments.
+
+    Raises:
+      UsageError: an unknown name, a value of another type, or a base that is not there.
+    """
+    arguments = parse_arguments(argument, base="googlenet", **defaults)
+    name = f"configs.{arguments.base}"
+    if not arguments.base.isidentifier() or importlib.util.find_spec(name) is None:
+        raise UsageError(f"base={arguments.base}: there is no configs/{arguments.base}.py")
+    return importlib.import_module(name).get_config(), arguments
 
 
 def _typed(name: str, text: str, expected: type) -> Any:

@@ -30,7 +30,7 @@ from inception_jax.models.googlenet import (
     MaxPoolRow,
     Row,
 )
-from inception_jax.models.inception import InceptionRow
+from inception_jax.models.inception import POOL_WINDOW, Branch, Convolution, ModuleRow, Pool
 from inception_jax.models.layers import BATCH_NORM_EPSILON, LRN_ALPHA, LRN_K, LRN_SIZE
 
 log = logging.getLogger(__name__)
@@ -136,9 +136,13 @@ class _Graph:
             x = self.add("BatchNormalization", f"{name}/norm", x, *norm, epsilon=epsilon)
         return self.add("Relu", name, x)
 
-    def max_pool(self, name: str, x: str, window: int, stride: int, pads: Sequence[int]) -> str:
-        windows, strides = [window] * 2, [stride] * 2
-        return self.add("MaxPool", name, x, kernel_shape=windows, strides=strides, pads=pads)
+    def pool(
+        self, kind: str, name: str, x: str, window: int, stride: int, pads: Sequence[int]
+    ) -> str:
+        shape = {"kernel_shape": [window] * 2, "strides": [stride] * 2, "pads": pads}
+        if kind == "max":
+            return self.add("MaxPool", name, x, **shape)
+        return self.add("AveragePool", name, x, count_include_pad=1, **shape)
 
     def linear(self, name: str, layer: str, x: str, kernel: np.ndarray | None = None) -> str:
         weights = self.weight(f"{layer}/kernel", kernel), self.weight(f"{layer}/bias")
@@ -156,19 +160,41 @@ def _add_row(
             return graph.convolution(row.name, x, stride=row.stride, pads=pads)
         case MaxPoolRow():
             pads = _pads(size, output_size, row.window, 2, same=same)
-            return graph.max_pool(row.name, x, row.window, 2, pads)
+            return graph.pool("max", row.name, x, row.window, 2, pads)
         case LocalResponseNormRow():  # ONNX divides alpha by the size, too
             return graph.add(
                 "LRN", row.name, x, size=LRN_SIZE, alpha=LRN_ALPHA, beta=LRN_BETA, bias=LRN_K
             )
-        case InceptionRow():
-            pooled = graph.max_pool(f"{row.name}/pool", x, 3, 1, [1] * 4)
-            outputs = []
-            for branch, y in zip(row.branches(config.module), (x, x, x, pooled), strict=True):
-                for name, _ in branch:
-                    y = graph.convolution(f"{row.name}/{name}", y)
-                outputs.append(y)
+        case ModuleRow():
+            outputs = [
+                _add_branch(graph, row.name, branch, x, config, size, output_size)
+                for branch in row.branches
+            ]
             return graph.add("Concat", row.name, *outputs, axis=1)
+
+
+def _add_branch(
+    graph: _Graph,
+    module: str,
+    branch: Branch,
+    x: str,
+    config: GoogLeNetConfig,
+    size: int,
+    output_size: int,
+) -> str:
+    for part in branch:
+        match part:
+            case Convolution():
+                strided = part.stride > 1 and config.padding == "same"
+                pads = (
+                    _pads(size, output_size, part.kernel, part.stride, same=True) if strided else ()
+                )
+                x = graph.convolution(f"{module}/{part.name}", x, stride=part.stride, pads=pads)
+            case Pool():
+                same = part.stride == 1
+                pads = _pads(size, output_size, POOL_WINDOW, part.stride, same=same)
+                x = graph.pool(part.kind, f"{module}/pool", x, POOL_WINDOW, part.stride, pads)
+    return x
 
 
 def _add_head(graph: _Graph, x: str, config: GoogLeNetConfig, size: int) -> None:

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from inception_jax.errors import UsageError
-from inception_jax.models.inception import Inception, InceptionRow
+from inception_jax.models import bn_inception
+from inception_jax.models.bn_inception import BNInceptionRow
+from inception_jax.models.inception import Convolution, Inception, InceptionRow, ModuleRow, Pool
 from inception_jax.models.initialization import INITIALIZATIONS
 from inception_jax.models.layers import (
     AdaptiveAveragePool,
@@ -51,9 +53,13 @@ class LocalResponseNormRow:
     name: str
 
 
-Row = ConvolutionRow | MaxPoolRow | LocalResponseNormRow | InceptionRow
+Row = ConvolutionRow | MaxPoolRow | LocalResponseNormRow | ModuleRow  # what a network is made of
+TableRow = ConvolutionRow | MaxPoolRow | LocalResponseNormRow | InceptionRow | BNInceptionRow
 
-STEMS: dict[str, tuple[Row, ...]] = {
+# An Inception module in place of conv2, of the same multiply-adds (1 % less) and output.
+_LOWER_MODULE = InceptionRow("inception_2a", 24, 72, 112, 32, 40, 16)
+
+STEMS: dict[str, tuple[TableRow, ...]] = {
     # Figure 3: LRN after the first pool and before the second.
     "imagenet": (
         ConvolutionRow("conv1/7x7_s2", 7, 2, 64),
@@ -71,9 +77,24 @@ STEMS: dict[str, tuple[Row, ...]] = {
         ConvolutionRow("conv2/3x3", 3, 1, 192),
         LocalResponseNormRow("conv2/norm2"),
     ),
+    # Section 4 keeps "the lower layers in traditional convolutional fashion"; these two do not.
+    "inception": (
+        ConvolutionRow("conv1/7x7_s2", 7, 2, 64),
+        MaxPoolRow("pool1/3x3_s2"),
+        LocalResponseNormRow("pool1/norm1"),
+        _LOWER_MODULE,
+        LocalResponseNormRow("conv2/norm2"),
+        MaxPoolRow("pool2/3x3_s2"),
+    ),
+    "small_inception": (
+        ConvolutionRow("conv1/3x3", 3, 1, 64),
+        LocalResponseNormRow("conv1/norm1"),
+        _LOWER_MODULE,
+        LocalResponseNormRow("conv2/norm2"),
+    ),
 }
 
-MODULES: tuple[Row, ...] = (
+MODULES: tuple[TableRow, ...] = (
     #            name            1x1  3x3red 3x3 5x5red 5x5 pool_proj
     InceptionRow("inception_3a", 64, 96, 128, 16, 32, 32),
     InceptionRow("inception_3b", 128, 128, 192, 32, 96, 64),
@@ -87,6 +108,14 @@ MODULES: tuple[Row, ...] = (
     InceptionRow("inception_5a", 256, 160, 320, 32, 128, 128),
     InceptionRow("inception_5b", 384, 192, 384, 48, 128, 128),
 )
+
+ARCHITECTURES: dict[str, tuple[TableRow, ...]] = {
+    "googlenet": MODULES,
+    "bn_inception": bn_inception.MODULES,
+}
+
+# Beginnings of the names of those modules that have no reductions.
+NAIVE = {"reduced": (), "naive": ("inception_",), "naive_3": ("inception_3",)}
 
 AUXILIARY_HEADS = {"inception_4a": "loss1", "inception_4d": "loss2"}  # section 5
 AUXILIARY_FILTERS = 128
@@ -103,15 +132,18 @@ class GoogLeNetConfig:
 
     num_classes: int = 1000
     image_size: int = 224  # pixels, square; fixes the width of the fully connected layers
+    architecture: str = "googlenet"  # googlenet (Table 1) | bn_inception (Ioffe & Szegedy 2015)
     norm: str = "lrn"  # lrn | batch | none
-    module: str = "reduced"  # reduced (figure 2b) | naive (figure 2a)
+    batch_norm_bias: bool = False  # convolutions before a batch normalisation have a bias, too
+    module: str = "reduced"  # reduced (figure 2b) | naive (figure 2a) | naive_3 (in 3a and 3b)
     large_kernel: int = 5  # pixels; 3 is TF-slim's and torchvision's variant
     head: str = "average_pool"  # average_pool | fully_connected
-    stem: str = "imagenet"  # imagenet | small
+    stem: str = "imagenet"  # a key of STEMS
     padding: str = "caffe"  # of windows with stride 2: caffe | same (TensorFlow's)
     last_pool: int = 3  # pixels, window of pool4; 2 in TF-slim and torchvision
     auxiliary_pool: str = "5x5"  # 5x5 (stride 3) | adaptive (4x4 parts, torchvision)
-    auxiliary: bool = True  # build the two auxiliary heads
+    auxiliary: bool = True  # build the auxiliary heads
+    auxiliary_after: tuple[str, ...] = tuple(AUXILIARY_HEADS)  # modules that have one
     width: float = 1.0  # multiplies every number of filters and hidden units
     dropout: float = 0.4  # share of activations dropped before the classifier
     auxiliary_dropout: float = 0.7  # the same, in the auxiliary heads
@@ -120,8 +152,9 @@ class GoogLeNetConfig:
 
     def __post_init__(self):
         choices: dict[str, tuple] = {
+            "architecture": tuple(ARCHITECTURES),
             "norm": ("lrn", "batch", "none"),
-            "module": ("reduced", "naive"),
+            "module": tuple(NAIVE),
             "large_kernel": (5, 3),
             "head": ("average_pool", "fully_connected"),
             "stem": tuple(STEMS),
@@ -143,36 +176,66 @@ class GoogLeNetConfig:
         for field in ("num_classes", "image_size", "width"):
             if getattr(self, field) <= 0:
                 raise UsageError(f"model.{field} is {getattr(self, field)}; it must be positive")
+        for module in self.auxiliary_after:
+            if module not in AUXILIARY_HEADS:
+                raise UsageError(
+                    f"model.auxiliary_after has {module!r}; there are "
+                    + " and ".join(map(repr, AUXILIARY_HEADS))
+                )
+        for field in ("module", "large_kernel", "last_pool"):
+            table_1 = getattr(GoogLeNetConfig, field)
+            if self.architecture != "googlenet" and getattr(self, field) != table_1:
+                raise UsageError(
+                    f"model.{field} is for model.architecture='googlenet'; leave it at {table_1!r}"
+                )
 
     def rows(self) -> tuple[Row, ...]:
-        """Table 1 between image and head, with this config's normalisation, width and pools."""
-        rows = STEMS[self.stem] + MODULES
+        """All between image and head, with this config's modules, normalisation, width, pools."""
+        rows = STEMS[self.stem] + ARCHITECTURES[self.architecture]
         if self.norm != "lrn":
             rows = tuple(row for row in rows if not isinstance(row, LocalResponseNormRow))
         return tuple(self._adapt(row) for row in rows)
+
+    def auxiliary_heads(self) -> dict[str, str]:
+        """{module: the head on its output}, in the order of the network."""
+        chosen = self.auxiliary_after if self.auxiliary else ()
+        return {module: head for module, head in AUXILIARY_HEADS.items() if module in chosen}
 
     def scale(self, units: int) -> int:
         """A number of filters or hidden units of the paper, times the width multiplier."""
         return max(1, round(units * self.width))
 
-    def _adapt(self, row: Row) -> Row:
+    def _adapt(self, row: TableRow) -> Row:
         match row:
             case ConvolutionRow():
                 return dataclasses.replace(row, filters=self.scale(row.filters))
             case MaxPoolRow(name="pool4/3x3_s2") if self.last_pool == 2:
                 return MaxPoolRow("pool4/2x2_s2", window=2)
             case InceptionRow():
-                filters = dataclasses.asdict(row)
-                name = filters.pop("name")
-                return InceptionRow(name, **{key: self.scale(n) for key, n in filters.items()})
+                naive = row.name.startswith(NAIVE[self.module])
+                form = row.naive if naive else row.reduced
+                return self._scale_module(form(self.large_kernel))
+            case BNInceptionRow():
+                return self._scale_module(row.module())
             case _:
                 return row
+
+    def _scale_module(self, row: ModuleRow) -> ModuleRow:
+        def scaled(part: Convolution | Pool) -> Convolution | Pool:
+            match part:
+                case Convolution():
+                    return part._replace(filters=self.scale(part.filters))
+                case Pool():
+                    return part
+
+        return ModuleRow(row.name, tuple(tuple(map(scaled, branch)) for branch in row.branches))
 
 
 class Outputs(NamedTuple):
     """What the network returns: float32 logits [batch, classes].
 
-    `auxiliary` has those of loss1 (on 4a) and loss2 (on 4d) in training, and is empty otherwise.
+    `auxiliary` has those of loss1 (on 4a) and loss2 (on 4d) in training, where the network has
+    them, and is empty otherwise.
     """
 
     logits: jax.Array
@@ -243,22 +306,27 @@ class GoogLeNet(nnx.Module):
         """Raises UsageError where the images are too small for the auxiliary heads."""
         self.config = config
         dense: dict[str, Any] = {"dtype": jnp.dtype(config.dtype), "rngs": rngs}
-        unit = dense | {"batch_norm": config.norm == "batch", "padding": config.padding}
+        unit = dense | {
+            "batch_norm": config.norm == "batch",
+            "batch_norm_bias": config.batch_norm_bias,
+            "padding": config.padding,
+        }
+        heads = config.auxiliary_heads()
         # Shapes come from tracing the layers built so far: no second copy of their arithmetic.
         x = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), unit["dtype"])
         for row in config.rows():
             layer = _build(row, x.shape[-1], config, unit)
             _attach(self, row.name, layer)
             x = jax.eval_shape(functools.partial(layer, train=False), x)
-            if config.auxiliary and row.name in AUXILIARY_HEADS:
+            if row.name in heads:
                 if min(x.shape[1:3]) < 5 and config.auxiliary_pool == "5x5":
-                    small = "" if config.stem == "small" else ", model.stem='small'"
+                    small = "" if config.stem.startswith("small") else ", model.stem='small'"
                     raise UsageError(
                         f"data.image_size {config.image_size} leaves {x.shape[1]}x{x.shape[2]} at "
                         f"{row.name}, less than the auxiliary heads' 5x5 pool: use larger images"
                         f"{small} or model.auxiliary=False"
                     )
-                _attach(self, AUXILIARY_HEADS[row.name], AuxiliaryHead(x, config, **unit))
+                _attach(self, heads[row.name], AuxiliaryHead(x, config, **unit))
         self.loss3 = MainHead(x, config, **dense)
 
     def __call__(
@@ -276,8 +344,8 @@ class GoogLeNet(nnx.Module):
         for row in self.config.rows():
             with jax.named_scope(row.name):
                 x = _lookup(self, row.name)(x, train=train)
-            head = AUXILIARY_HEADS.get(row.name)
-            if train and self.config.auxiliary and head is not None:
+            head = self.config.auxiliary_heads().get(row.name)
+            if train and head is not None:
                 with jax.named_scope(head):
                     auxiliary.append(getattr(self, head)(x, train=train, rngs=rngs))
         with jax.named_scope("loss3"):
@@ -293,10 +361,8 @@ def _build(row: Row, in_channels: int, config: GoogLeNetConfig, unit: dict[str, 
     match row:
         case ConvolutionRow():
             return ConvUnit(in_channels, row.filters, row.kernel, row.stride, **unit)
-        case InceptionRow():
-            return Inception(
-                row, in_channels, module=config.module, large_kernel=config.large_kernel, **unit
-            )
+        case ModuleRow():
+            return Inception(row, in_channels, **unit)
         case MaxPoolRow():
             return MaxPool(row.window, 2, config.padding)
         case LocalResponseNormRow():

@@ -1,12 +1,42 @@
-"""The Inception module (paper, section 4 and figure 2)."""
+"""The Inception module (paper, section 4 and figure 2): parallel branches, concatenated."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inception_jax.models.layers import ConvUnit, MaxPool
+from inception_jax.models.layers import AveragePool, ConvUnit, MaxPool
+
+POOL_WINDOW = 3  # pixels (section 4)
+
+
+class Convolution(NamedTuple):
+    """A convolution of a branch: kernel and stride in pixels, number of filters."""
+
+    name: str
+    kernel: int
+    filters: int
+    stride: int = 1
+
+
+class Pool(NamedTuple):
+    """A 3x3 pool of a branch, max or average."""
+
+    kind: str
+    stride: int = 1
+
+
+Branch = tuple[Convolution | Pool, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleRow:
+    """A module: its branches in the order in which they are concatenated."""
+
+    name: str
+    branches: tuple[Branch, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,49 +51,72 @@ class InceptionRow:
     conv_5x5: int
     pool_proj: int
 
-    def branches(self, module: str) -> tuple[tuple[tuple[str, int], ...], ...]:
-        """The (layer name, filters) of each branch, as they are concatenated; the pool's last."""
-        if module == "naive":  # figure 2a: no reductions, and the pool passes all its channels on
-            return (
-                (("1x1", self.conv_1x1),),
-                (("3x3", self.conv_3x3),),
-                (("5x5", self.conv_5x5),),
-                (),
-            )
-        return (  # figure 2b
-            (("1x1", self.conv_1x1),),
-            (("3x3_reduce", self.conv_3x3_reduce), ("3x3", self.conv_3x3)),
-            (("5x5_reduce", self.conv_5x5_reduce), ("5x5", self.conv_5x5)),
-            (("pool_proj", self.pool_proj),),
+    def naive(self, large_kernel: int) -> ModuleRow:
+        """Figure 2a: no reductions, and the pool passes all its channels on."""
+        return ModuleRow(
+            self.name,
+            (
+                (Convolution("1x1", 1, self.conv_1x1),),
+                (Convolution("3x3", 3, self.conv_3x3),),
+                (Convolution("5x5", large_kernel, self.conv_5x5),),
+                (Pool("max"),),
+            ),
+        )
+
+    def reduced(self, large_kernel: int) -> ModuleRow:
+        """Figure 2b; `large_kernel` is that of the layer named 5x5, in pixels."""
+        return ModuleRow(
+            self.name,
+            (
+                (Convolution("1x1", 1, self.conv_1x1),),
+                (
+                    Convolution("3x3_reduce", 1, self.conv_3x3_reduce),
+                    Convolution("3x3", 3, self.conv_3x3),
+                ),
+                (
+                    Convolution("5x5_reduce", 1, self.conv_5x5_reduce),
+                    Convolution("5x5", large_kernel, self.conv_5x5),
+                ),
+                (Pool("max"), Convolution("pool_proj", 1, self.pool_proj)),
+            ),
         )
 
 
 class Inception(nnx.Module):
-    """Parallel branches over the same input, concatenated: 1x1, 3x3, 5x5, pool.
+    """The branches of a row over the same input, concatenated.
 
     Layers are attributes with Caffe's names (`inception_3a/3x3_reduce`), reached with getattr.
     """
 
-    def __init__(
-        self, row: InceptionRow, in_channels: int, *, module: str, large_kernel: int, **unit
-    ):
-        """`unit` holds what every ConvUnit shares; `row` has its filters scaled by width."""
-        kernels = {"3x3": 3, "5x5": large_kernel}
-        branches = row.branches(module)
-        for branch in branches:
+    def __init__(self, row: ModuleRow, in_channels: int, **unit):
+        """`unit` holds what every ConvUnit shares."""
+        self.branches = row.branches
+        for branch in row.branches:
             channels = in_channels
-            for name, filters in branch:
-                setattr(self, name, ConvUnit(channels, filters, kernels.get(name, 1), **unit))
-                channels = filters
-        self.branch_names = tuple(tuple(name for name, _ in branch) for branch in branches)
-        self.pool = MaxPool(window=3, stride=1, padding="same")
+            for part in branch:
+                if isinstance(part, Convolution):
+                    shape = channels, part.filters, part.kernel, part.stride
+                    setattr(self, part.name, ConvUnit(*shape, **unit))
+                    channels = part.filters
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        pooled = self.pool(x, train=train)
+        """Outputs lie next to one another; all pools see what the module sees."""
         outputs = []
-        for branch, y in zip(self.branch_names, (x, x, x, pooled), strict=True):
-            for name in branch:
-                with jax.named_scope(name):
-                    y = getattr(self, name)(y, train=train)
+        for branch in self.branches:
+            y = x
+            for part in branch:
+                match part:
+                    case Convolution():
+                        with jax.named_scope(part.name):
+                            y = getattr(self, part.name)(y, train=train)
+                    case Pool():
+                        y = _pool(part)(y, train=train)
             outputs.append(y)
         return jnp.concatenate(outputs, axis=-1)
+
+
+def _pool(pool: Pool) -> nnx.Module:
+    if pool.kind == "average":
+        return AveragePool(POOL_WINDOW, pool.stride, padding="zeros")
+    # With stride 2, one between modules: its last window covers the last column, as theirs do.
+    return MaxPool(POOL_WINDOW, pool.stride, padding="same" if pool.stride == 1 else "caffe")

@@ -23,8 +23,8 @@ class ConvUnit(nnx.Conv):
     """Convolution, batch normalisation if asked for, ReLU ("All the convolutions ... use ReLU").
 
     Zero padding of (kernel - 1) / 2 on every side, Caffe's 3 for conv1, or with `padding` = same as
-    TensorFlow pads, (2, 3) there. With batch normalisation, which has a bias
-    of its own, the convolution has none.
+    TensorFlow pads, (2, 3) there. With batch normalisation, which has a bias of its own, the
+    convolution has none, unless `batch_norm_bias` keeps it.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class ConvUnit(nnx.Conv):
         *,
         padding: str,
         batch_norm: bool,
+        batch_norm_bias: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -45,7 +46,7 @@ class ConvUnit(nnx.Conv):
             kernel_size=(kernel, kernel),
             strides=(stride, stride),
             padding="SAME" if padding == "same" else [((kernel - 1) // 2, (kernel - 1) // 2)] * 2,
-            use_bias=not batch_norm,
+            use_bias=not batch_norm or batch_norm_bias,
             dtype=dtype,
             rngs=rngs,
         )
@@ -133,13 +134,18 @@ def _max_pool_along(
 
 
 class AveragePool(nnx.Module):
-    """Average over windows that lie inside the input ("valid")."""
+    """Average over windows that lie inside the input (`padding` = valid), or reach half over it.
 
-    def __init__(self, window: int, stride: int):
-        self.window, self.stride = window, stride
+    With `padding` = zeros, what lies outside counts as zeros, as in Caffe's BN-Inception.
+    """
+
+    def __init__(self, window: int, stride: int, padding: str = "valid"):
+        self.window, self.stride, self.padding = window, stride, padding
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return nnx.avg_pool(x, (self.window, self.window), (self.stride, self.stride), "VALID")
+        window, strides = (self.window, self.window), (self.stride, self.stride)
+        half = self.window // 2 if self.padding == "zeros" else 0
+        return nnx.avg_pool(x, window, strides, [(half, half)] * 2)
 
 
 class AdaptiveAveragePool(nnx.Module):

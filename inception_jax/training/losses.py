@@ -7,18 +7,31 @@ import optax
 from inception_jax.models.googlenet import Outputs
 
 
-def total_loss(outputs: Outputs, labels: jax.Array, auxiliary_weight: float) -> jax.Array:
+def total_loss(
+    outputs: Outputs, labels: jax.Array, auxiliary_weight: float, label_smoothing: float = 0.0
+) -> jax.Array:
     """Cross entropy + auxiliary_weight x that of each auxiliary head; float32 scalar.
 
     Args:
       outputs: logits float32 [batch, classes].
       labels: int32 [batch].
       auxiliary_weight: 0.3 in the paper.
+      label_smoothing: share of the target that goes to all classes alike; the paper has none.
     """
-    losses = [cross_entropy(logits, labels) for logits in (outputs.logits, *outputs.auxiliary)]
-    return losses[0] + auxiliary_weight * sum(losses[1:], jnp.float32(0))
+    main, *auxiliary = (
+        cross_entropy(logits, labels, label_smoothing)
+        for logits in (outputs.logits, *outputs.auxiliary)
+    )
+    return main + auxiliary_weight * sum(auxiliary, jnp.float32(0))
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over the batch of -log softmax(logits)[label], in nats."""
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """Mean over the batch of -log softmax(logits)[label], in nats; smoothed, some of all classes'.
+
+    Against (1 - s) x one-hot + s / classes (Szegedy et al. 2015, arXiv 1512.00567, section 7).
+    """
+    loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+    if not label_smoothing:
+        return loss
+    of_all_classes = -jnp.mean(jax.nn.log_softmax(logits))
+    return (1 - label_smoothing) * loss + label_smoothing * of_all_classes

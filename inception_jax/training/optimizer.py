@@ -24,7 +24,9 @@ def make_optimizer(
     """
     check_factors(optimizer.learning_rate_factors)
     steps = [
-        optax.add_decayed_weights(optimizer.weight_decay, mask=decayed),
+        optax.add_decayed_weights(
+            optimizer.weight_decay, mask=None if optimizer.decay_all else decayed
+        ),
         optax.sgd(learning_rate, momentum=optimizer.momentum, nesterov=optimizer.nesterov),
     ]
     if optimizer.gradient_clip:

@@ -15,6 +15,7 @@ from inception_jax.data.pipeline import DeviceBatch
 from inception_jax.distributed.devices import replicated
 from inception_jax.evaluation.metrics import hits
 from inception_jax.models.network import Network
+from inception_jax.training import mixup
 from inception_jax.training.losses import total_loss
 from inception_jax.training.state import TrainState, update_average
 
@@ -38,6 +39,7 @@ def make_train_step(
 
     The metrics are float32 scalars of this batch, before the update: loss, top1, top5,
     learning_rate, gradient_norm, parameter_norm; and int32 bad_images, those that were replaced.
+    With mixup, top1 and top5 are those of the first of two images, whatever its share.
     """
     data, training = config.data, config.training
 
@@ -50,12 +52,23 @@ def make_train_step(
                 batch["image"], batch["epoch"], batch["index"], config.seed, config.photometric
             )
             images = normalize(images, data.mean, data.std)
+            if training.mixup:
+                share = mixup.draw_share(key, training.mixup)
+                images = mixup.mix(share, images, mixup.partners(images))
 
         def loss_fn(params):
             outputs, batch_stats = network.apply(
                 params, state.batch_stats, images, train=True, dropout_key=key
             )
-            loss = total_loss(outputs, batch["label"], training.auxiliary_weight)
+            loss_for = functools.partial(
+                total_loss,
+                outputs,
+                auxiliary_weight=training.auxiliary_weight,
+                label_smoothing=training.label_smoothing,
+            )
+            loss = loss_for(batch["label"])
+            if training.mixup:
+                loss = mixup.mix(share, loss, loss_for(mixup.partners(batch["label"])))
             return loss, (outputs.logits, batch_stats)
 
         (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
