@@ -9,9 +9,9 @@ Expected: 72.05 % top-1 and 90.87 % top-5 after 30 epochs, published by lim0606/
 Arguments: `configs/bn_inception.py:batch_size=256` scales the learning rate with the batch.
 
 The recipe changes the base's as section 4.2.1 says: no LRN, no dropout, a fifth of the weight
-decay, a learning rate of 0.0075 (BN-x5: five times their Inception's 0.0015), which decays six times
-faster, and fewer photometric distortions (here: none, since the paper does not say which). Images
-are drawn in another order in each epoch, as they always are here. The paper does not say
+decay, a learning rate of 0.0075 (BN-x5: five times their Inception's 0.0015), which decays six
+times faster, and fewer photometric distortions (here: none, since the paper does not say which).
+Images are drawn in another order in each epoch, as they always are here. The paper does not say
 whether auxiliary heads stayed: there are none here.
 """
 

@@ -1,21 +1,37 @@
-"""Describe a network: output shapes, parameters and multiply-adds of each layer, for one image."""
+"""Describe a network: output shapes, parameters and multiply-adds of each layer, for one image.
+
+With --compare, several next to one another: the paper compares at equal computation.
+"""
 
 import argparse
 import dataclasses
 import json
+from typing import Any
 
+from ml_collections import ConfigDict
 from rich.table import Table
 
 from inception_jax import cli, configuration
 from inception_jax.data import from_data
-from inception_jax.models.describe import describe
+from inception_jax.errors import UsageError
+from inception_jax.models.describe import activation_bytes, describe
 from inception_jax.models.network import network_config
 from inception_jax.reporting import console
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints a table, or with --json one JSON object."""
-    config = from_data.resolve(configuration.load(flags.config, overrides))
+    if (flags.config is None) == (flags.compare is None):
+        raise UsageError("give either --config FILE or --compare FILE FILE... (see --help)")
+    if flags.compare:
+        configs = [_load(file, overrides) for file in flags.compare]
+        rows = [cost(config, flags.batch_size) for config in configs]
+        if flags.json:
+            print(json.dumps({"batch_size": flags.batch_size, "configs": rows}))
+        else:
+            console.stdout.print(comparison(rows, flags.batch_size))
+        return
+    config = _load(flags.config, overrides)
     description = describe(network_config(config))
     if flags.json:
         print(json.dumps({"config_name": config.name, **dataclasses.asdict(description)}))
@@ -35,8 +51,60 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     print(f"{description.convolutions} convolutions, {multiply_adds / 1e6:,.1f} M multiply-adds")
 
 
+def cost(config: ConfigDict, batch_size: int) -> dict[str, Any]:
+    """One row of a comparison: `activation_bytes` are those of a training step's whole batch."""
+    network = network_config(config)
+    description = describe(network)
+    return {
+        "config_name": config.name,
+        "image_size": network.image_size,
+        "parameters": description.parameters,
+        "training_parameters": description.training_parameters,
+        "multiply_adds": description.multiply_adds,
+        "activation_bytes": activation_bytes(network, batch_size),
+    }
+
+
+def comparison(rows: list[dict[str, Any]], batch_size: int) -> Table:
+    """Multiply-adds and activations also as multiples of the first row's."""
+    table = Table(
+        caption="In millions: parameters, and multiply-adds of one image, forward. Activations: "
+        f"what is kept for the gradient of {batch_size} images. In brackets: of the first row."
+    )
+    table.add_column("config", overflow="fold")
+    for heading in ("parameters", "in training", "multiply-adds", "activations"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        multiply_adds, kept = (
+            row[name] / rows[0][name] for name in ("multiply_adds", "activation_bytes")
+        )
+        table.add_row(
+            f"{row['config_name']}, {row['image_size']} px",
+            f"{row['parameters'] / 1e6:,.2f}",
+            f"{row['training_parameters'] / 1e6:,.2f}",
+            f"{row['multiply_adds'] / 1e6:,.1f} ({multiply_adds:.2f})",
+            f"{row['activation_bytes'] / 2**20:,.0f} MiB ({kept:.2f})",
+        )
+    return table
+
+
+def _load(file: str, overrides: list[str]) -> ConfigDict:
+    return from_data.resolve(configuration.load(file, overrides))
+
+
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
-    parser.add_config()
+    parser.add_argument("--config", metavar="FILE", help="config file, as configs/x.py[:name=value]")
+    parser.add_argument(
+        "--compare", nargs="+", metavar="FILE", help="config files, side by side; the first is 1.00"
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=cli.positive,
+        default=32,
+        metavar="N",
+        help="images whose activations are compared; default: 32",
+    )
+    parser.allow_overrides("the configs")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     cli.run(main, parser)

@@ -86,6 +86,30 @@ def training_multiply_adds(config: GoogLeNetConfig) -> int:
     return 3 * sum(forward) - first
 
 
+def activation_bytes(config: GoogLeNetConfig, batch_size: int) -> int:
+    """What a training step keeps of the forward pass for the gradient: bytes, of the whole batch.
+
+    As JAX differentiates the network, before a compiler drops or recomputes some of it.
+    """
+    network = build(config)
+    size = config.image_size
+    images = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
+
+    def residuals(params: Any, batch_stats: Any, images: jax.Array) -> list[jax.Array]:
+        def logits(params: Any) -> Any:
+            key = jax.random.key(0)
+            outputs, _ = network.apply(params, batch_stats, images, train=True, dropout_key=key)
+            return outputs
+
+        _, backward = jax.vjp(logits, params)
+        return [leaf for leaf in jax.tree.leaves(backward) if isinstance(leaf, jax.Array)]
+
+    jaxpr = jax.make_jaxpr(residuals)(network.params, network.batch_stats, images).jaxpr
+    given = set(jaxpr.invars) | set(jaxpr.constvars)
+    kept = {variable for variable in jaxpr.outvars if isinstance(variable, jax.extend.core.Var)}
+    return sum(variable.aval.size * variable.aval.dtype.itemsize for variable in kept - given)
+
+
 def _forward(network: Network, *, train: bool) -> Any:
     """The computation for one image, as equations."""
     size = network.config.image_size
