@@ -94,7 +94,7 @@ def _load(file: str, overrides: list[str]) -> ConfigDict:
 
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
-    parser.add_argument("--config", metavar="FILE", help="config file, as configs/x.py[:name=value]")
+    parser.add_argument("--config", metavar="FILE", help="as configs/x.py[:name=value]")
     parser.add_argument(
         "--compare", nargs="+", metavar="FILE", help="config files, side by side; the first is 1.00"
     )

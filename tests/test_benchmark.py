@@ -59,6 +59,7 @@ def test_input_without_a_peer(command, data_dir):
     assert not any("tf_data" in field or "ratio" in field for field in digits)
 
 
+@pytest.mark.slow
 def test_input_beside_tf_data(command, photos):
     result = command("benchmark", "input", "--data", "photos", "photos", "--peer", "tf.data",
                      "--json", *QUICK, "--repeats", "2",
@@ -183,6 +184,7 @@ def test_a_speed_does_not_count_what_was_read_ahead(monkeypatch):
     assert throughput.measure(batches(), 32, 3, 10.0).images_per_second == 64
 
 
+@pytest.mark.slow
 def test_evaluate_over_many_crops(command, data_dir):
     arguments = ["--config", "configs/digits.py", f"--config.data.data_dir={data_dir}",
                  "--config.model.width=0.125", "--crops", "10"]  # fmt: skip

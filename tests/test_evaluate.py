@@ -62,7 +62,11 @@ def printed(result) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("examples", "batches"),
-    [(13, [(8, 4), (100, 1)]), (64, [(64, 2), (100, 4)]), (360, [(100, 2), (64, 1), (7, 4)])],
+    [
+        pytest.param(13, [(8, 4), (100, 1)], marks=pytest.mark.slow),
+        pytest.param(64, [(64, 2), (100, 4)], marks=pytest.mark.slow),
+        (360, [(100, 2), (64, 1), (7, 4)]),
+    ],
 )
 def test_counts_and_accuracy_do_not_depend_on_batches_and_devices(
     command, digits_run, newest, examples, batches
@@ -139,6 +143,7 @@ def test_nor_do_those_of_ten_crops_and_two_networks(
         assert again == found
 
 
+@pytest.mark.slow
 def test_the_table_has_fewer_crops_and_each_network_too(command, newest, second_network, ten_crops):
     """One command, and what separate ones would count."""
     logits, labels = ten_crops
@@ -468,6 +473,7 @@ def followed(command, smoke_arguments, tmp_path_factory) -> tuple[Path, list[dic
     return workdir, [json.loads(line) for line in stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_to_its_end(followed):
     workdir, found = followed
     steps = [one["step"] for one in found]
@@ -482,6 +488,7 @@ def test_a_run_is_followed_to_its_end(followed):
     assert len(times(workdir)) == len(found)
 
 
+@pytest.mark.slow
 def test_every_checkpoint_is_evaluated_once(command, followed, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(followed[0], workdir)

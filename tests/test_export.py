@@ -211,6 +211,7 @@ assert "inception_jax" not in sys.modules and "flax" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_stablehlo_runs_without_this_package(command, digits_run, digits, tmp_path):
     command(
         "export", "--workdir", digits_run, "--to", "stablehlo",
@@ -249,6 +250,7 @@ def test_onnx_by_the_command(command, digits_run, digits, tmp_path):
     assert relative_error(logits, digits.logits) < 1e-5
 
 
+@pytest.mark.slow
 def test_safetensors_by_the_command(command, digits_run, digits, tmp_path):
     evaluation = json.loads(command("evaluate", "--workdir", digits_run).stdout)
     folder = tmp_path / "digits"

@@ -162,7 +162,9 @@ def test_forward_equals_the_reference(name):
             assert outputs.auxiliary == ()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(v, marks=[pytest.mark.slow] * (v != "paper")) for v in VARIANTS]
+)
 def test_gradients_equal_the_reference(name):
     config, params, batch_stats, images, labels = variant(name)
     network = build(config)

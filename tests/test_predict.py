@@ -94,6 +94,7 @@ def test_a_folder_of_many_images_over_ten_crops(command, digits_run, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"images", "logits.npy", "grid.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", ["probabilities", "max"])
 def test_two_networks_over_the_papers_crops(command, digits_run, second_network, tmp_path, average):
     """They are shown crops of 16 and of 14 pixels, normalised each in its way."""
@@ -113,6 +114,7 @@ def test_two_networks_over_the_papers_crops(command, digits_run, second_network,
     check_answers(result, ["000.png", "001.png", "002.png"], probabilities)
 
 
+@pytest.mark.slow
 def test_any_number_of_images_at_any_batch_size_and_device_count(command, digits_run, data_dir):
     images = [data_dir / "digits_samples" / f"digit_{label}.png" for label in (3, 1, 4)]
 
@@ -169,7 +171,9 @@ def test_a_damaged_checkpoint_is_passed_over_but_not_moved(command, digits_run, 
     assert store.steps(workdir / "checkpoints")[-1] == 99999
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("train", marks=pytest.mark.slow), "evaluate", "predict"]
+)
 def test_no_command_imports_tensorflow(name, command, digits_run, data_dir, tmp_path):
     """A decoy package on the path notes whether anybody imports it."""
     decoy = tmp_path / "decoy" / "tensorflow"

@@ -161,6 +161,7 @@ def test_other_data_is_refused(straight, command, smoke_arguments, tmp_path):
     assert "fingerprint" in line
 
 
+@pytest.mark.slow
 def test_several_devices_train_like_one(straight, command, smoke_arguments, tmp_path):
     workdir = tmp_path / "run"
     command("train", *smoke_arguments(workdir, total=12, every=2), devices=4)
@@ -169,6 +170,7 @@ def test_several_devices_train_like_one(straight, command, smoke_arguments, tmp_
         assert four["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_before_a_checkpoint(command, smoke_arguments, tmp_path):
     line = command.fails(
         "train",

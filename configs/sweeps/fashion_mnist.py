@@ -1,0 +1,27 @@
+"""What matters in a small GoogLeNet on Fashion-MNIST? One change at a time, three seeds each.
+
+Command: python launch/sweep.py configs/sweeps/fashion_mnist.py --output runs/fashion_sweep
+Cost: three epochs a run, 24 runs.
+
+Changes of the network have the base's multiply-adds, as far as their files say so.
+"""
+
+from collections.abc import Iterator
+
+from inception_jax.launching.sweeps import Run, config, named, product, seeds
+
+QUESTIONS = (
+    "naive", "no_auxiliary", "fully_connected", "lower_modules",
+    "dropout", "no_averaging", "small_kernels",
+)  # fmt: skip
+
+
+def sweep() -> Iterator[Run]:
+    """The base, and each question."""
+    short = named({"": {"training.total": "3 epochs", "evaluation.every": "3 epochs"}})
+    base = config("configs/fashion_mnist.py:epochs=3", "base")
+    yield from product(base, seeds(3))
+    for question in QUESTIONS:
+        file = f"configs/ablations/{question}.py:base=fashion_mnist"
+        late = named({"": {"training.average_start": "1 epochs"}})
+        yield from product(config(file), short, late, seeds(3))

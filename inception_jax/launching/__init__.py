@@ -1,0 +1,1 @@
+"""Many runs: what they are, said in a file."""
