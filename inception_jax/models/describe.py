@@ -123,12 +123,16 @@ def _size_under(sizes: dict[str, int], name: str) -> int:
 
 
 def _equations(jaxpr: Any, scope: str) -> Iterator[tuple[str, Any]]:
-    """All equations with their full scope; calls (relu, reductions) are entered, then given too."""
+    """All equations with their full scope; calls (relu, reductions) are entered, then given too.
+
+    Of forms that depend on the platform, the last: the default.
+    """
     for equation in jaxpr.eqns:
         inner = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
         for parameter in equation.params.values():
-            if isinstance(parameter, jax.extend.core.ClosedJaxpr):
-                yield from _equations(parameter.jaxpr, inner)
+            called = parameter[-1] if isinstance(parameter, tuple) and parameter else parameter
+            if isinstance(called, jax.extend.core.ClosedJaxpr):
+                yield from _equations(called.jaxpr, inner)
         yield inner, equation
 
 

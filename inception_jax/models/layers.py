@@ -11,6 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from inception_jax.models.convolution import convolve
+from inception_jax.models.max_pooling import max_pool
+
 LRN_SIZE = 5  # channels; bvlc_googlenet/train_val.prototxt, the paper gives no constants
 LRN_ALPHA = 1e-4  # divided by the size, as Caffe does
 LRN_K = 1.0
@@ -47,6 +50,7 @@ class ConvUnit(nnx.Conv):
             strides=(stride, stride),
             padding="SAME" if padding == "same" else [((kernel - 1) // 2, (kernel - 1) // 2)] * 2,
             use_bias=not batch_norm or batch_norm_bias,
+            conv_general_dilated=convolve,
             dtype=dtype,
             rngs=rngs,
         )
@@ -85,28 +89,14 @@ class LocalResponseNorm(nnx.Module):
 
 
 class MaxPool(nnx.Module):
-    """Max over square windows, `padding` = caffe ("ceil": the last column is covered) or same.
-
-    The gradient goes to the first maximum of a window in row-major order, as in XLA and torch.
-    """
+    """Max over square windows, `padding` = caffe ("ceil": the last column is covered) or same."""
 
     def __init__(self, window: int, stride: int, padding: str):
         self.window, self.stride, self.padding = window, stride, padding
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        window, strides = (self.window, self.window), (self.stride, self.stride)
-        padding = [self._padding(size) for size in x.shape[1:3]]
-
-        def native(x: jax.Array) -> jax.Array:
-            return nnx.max_pool(x, window, strides, padding)
-
-        def separable(x: jax.Array) -> jax.Array:
-            for axis in (2, 1):  # columns first: row-major order among equals
-                x = _max_pool_along(x, axis, self.window, self.stride, padding[axis - 1])
-            return x
-
-        # XLA's gradient of a native pool (select_and_scatter) is half of a training step on a CPU.
-        return jax.lax.platform_dependent(x, cpu=separable, default=native)
+        height, width = (self._padding(size) for size in x.shape[1:3])
+        return max_pool(x, self.window, self.stride, (height, width))
 
     def _padding(self, size: int) -> tuple[int, int]:
         """Before and after `size` pixels."""
@@ -115,22 +105,6 @@ class MaxPool(nnx.Module):
             total = max(0, (steps - 1) * self.stride + self.window - size)
             return total // 2, total - total // 2
         return 0, max(self.window - size, (size - self.window) % self.stride)
-
-
-def _max_pool_along(
-    x: jax.Array, axis: int, window: int, stride: int, padding: tuple[int, int]
-) -> jax.Array:
-    """Max over neighbours along one axis, as comparisons whose gradient is a selection."""
-    widths = [(0, 0)] * x.ndim
-    widths[axis] = padding
-    x = jnp.pad(x, widths, constant_values=-jnp.inf)
-    last = (x.shape[axis] - window) // stride * stride
-    maximum, *others = (
-        jax.lax.slice_in_dim(x, shift, shift + last + 1, stride, axis) for shift in range(window)
-    )
-    for other in others:
-        maximum = jnp.where((other > maximum) | jnp.isnan(other), other, maximum)
-    return maximum
 
 
 class AveragePool(nnx.Module):
