@@ -90,7 +90,7 @@ class Sweep:
         """Each run, and how it stands."""
         table = Table(title=str(self.output))
         for heading in ("run", "status", "step", "top-1"):
-            table.add_column(heading, overflow="fold", justify="left" if heading == "run" else None)
+            table.add_column(heading, overflow="fold")
         for run in self.runs:
             found = run_folder.read(self.workdir(run))
             evaluations = [line for line in found.metrics if "split" in line]

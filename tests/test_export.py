@@ -49,6 +49,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "fully connected, same": {
         "image_size": 50, "head": "fully_connected", "padding": "same", "auxiliary": False,
     },
+    "batch normalisation's Inception": {
+        "architecture": "bn_inception", "norm": "batch", "batch_norm_bias": True, "image_size": 71,
+        "auxiliary": False,
+    },
+    "lower modules": {"image_size": 64, "stem": "inception", "auxiliary": False},
     "one pixel": {"image_size": 1, "auxiliary": False},
 }  # fmt: skip
 

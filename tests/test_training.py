@@ -17,7 +17,7 @@ from inception_jax.distributed import devices
 from inception_jax.errors import UsageError
 from inception_jax.models.googlenet import Outputs
 from inception_jax.models.network import build, network_config
-from inception_jax.training import durations
+from inception_jax.training import durations, mixup
 from inception_jax.training.losses import total_loss
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import make_schedule
@@ -180,10 +180,50 @@ def test_wrong_learning_rate_factors_are_named(factors):
         make_optimizer(config, lambda step: 0.01)
 
 
+def test_label_smoothing_is_cross_entropy_with_smoothed_targets():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((4, 5)), np.array([0, 4, 2, 2])
+    targets = 0.9 * np.eye(5)[labels] + 0.1 / 5
+    expected = -np.mean(np.sum(targets * (logits - np.log(np.exp(logits).sum(1))[:, None]), 1))
+    outputs = Outputs(jnp.asarray(logits, jnp.float32), ())
+    loss = total_loss(outputs, jnp.asarray(labels), 0.3, label_smoothing=0.1)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_shares_of_mixup_are_drawn_by_step_and_spread_as_beta():
+    keys = [jax.random.fold_in(jax.random.key(0), step) for step in range(400)]
+    shares = np.array([mixup.draw_share(key, 0.2) for key in keys])
+    assert mixup.draw_share(keys[3], 0.2) == shares[3]
+    assert shares.mean() == pytest.approx(0.5, abs=0.07)
+    assert shares.var() == pytest.approx(0.25 / 1.4, abs=0.02)  # 1 / (4 (2 alpha + 1))
+
+
+def test_a_step_with_mixup_has_the_loss_of_mixed_images_and_targets():
+    """Without dropout and batch statistics: of a weighted sum of images, by hand."""
+    off = ["--config.training.mixup=0.4", "--config.model.dropout=0.0"]
+    config, mesh, network, initial, step = smoke_step(*off, "--config.model.auxiliary=False")
+    (batch,) = batches(config, mesh, 1)
+    _, metrics = step(devices.replicate(initial, mesh), batch)
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    share = float(mixup.draw_share(key, 0.4))
+    images = (np.asarray(batch["image"], np.float64) - 127.5) / 127.5
+    mixed = share * images + (1 - share) * images[::-1]
+    outputs, _ = network.apply(
+        initial.params, initial.batch_stats, jnp.asarray(mixed, jnp.float32), train=False
+    )
+    logits, labels = np.asarray(outputs.logits, np.float64), np.asarray(batch["label"])
+    log_probabilities = logits - np.log(np.exp(logits).sum(1))[:, None]
+    targets = share * np.eye(10)[labels] + (1 - share) * np.eye(10)[labels[::-1]]
+    expected = -np.mean(np.sum(targets * log_probabilities, 1))
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-4)
+
+
 @functools.cache
-def smoke_step():
+def smoke_step(*overrides: str):
     """A config, its state and step on one device."""
-    config = configuration.load("configs/smoke.py", ["--config.training.average_start=1 steps"])
+    config = configuration.load(
+        "configs/smoke.py", ["--config.training.average_start=1 steps", *overrides]
+    )
     mesh = devices.make_mesh()
     network = build(network_config(config))
     rate = schedule("staircase")

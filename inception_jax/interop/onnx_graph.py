@@ -191,8 +191,7 @@ def _add_branch(
                 )
                 x = graph.convolution(f"{module}/{part.name}", x, stride=part.stride, pads=pads)
             case Pool():
-                same = part.stride == 1
-                pads = _pads(size, output_size, POOL_WINDOW, part.stride, same=same)
+                pads = _pads(size, output_size, POOL_WINDOW, part.stride, same=True)
                 x = graph.pool(part.kind, f"{module}/pool", x, POOL_WINDOW, part.stride, pads)
     return x
 

@@ -107,7 +107,8 @@ def activation_bytes(config: GoogLeNetConfig, batch_size: int) -> int:
     jaxpr = jax.make_jaxpr(residuals)(network.params, network.batch_stats, images).jaxpr
     given = set(jaxpr.invars) | set(jaxpr.constvars)
     kept = {variable for variable in jaxpr.outvars if isinstance(variable, jax.extend.core.Var)}
-    return sum(variable.aval.size * variable.aval.dtype.itemsize for variable in kept - given)
+    shapes: list[Any] = [variable.aval for variable in kept - given]
+    return sum(shape.size * shape.dtype.itemsize for shape in shapes)
 
 
 def _forward(network: Network, *, train: bool) -> Any:

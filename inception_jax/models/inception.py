@@ -118,5 +118,6 @@ class Inception(nnx.Module):
 def _pool(pool: Pool) -> nnx.Module:
     if pool.kind == "average":
         return AveragePool(POOL_WINDOW, pool.stride, padding="zeros")
-    # With stride 2, one between modules: its last window covers the last column, as theirs do.
-    return MaxPool(POOL_WINDOW, pool.stride, padding="same" if pool.stride == 1 else "caffe")
+    # With stride 2 Caffe's covers the last column of an even size in the same way; of an odd one
+    # its output would not fit those of the convolutions beside it.
+    return MaxPool(POOL_WINDOW, pool.stride, padding="same")

@@ -1,0 +1,98 @@
+"""Every config in configs/: it builds, its training step does, and what it says of itself holds."""
+
+import ast
+import re
+from pathlib import Path
+
+import jax
+import pytest
+from conftest import ROOT
+
+from inception_jax import configuration
+from inception_jax.data import from_data
+from inception_jax.data.pipeline import check_data
+from inception_jax.distributed import devices
+from inception_jax.errors import UsageError
+from inception_jax.models.describe import describe
+from inception_jax.models.network import build, network_config
+from inception_jax.planning.step import describe_batch
+from inception_jax.training.loop import make_plan, make_step
+
+CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("*.py"))
+ABLATIONS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs/ablations").glob("*.py"))
+
+
+def small(path: Path) -> list[str]:
+    """Overrides with which nothing depends on prepared data."""
+    found = configuration.load(str(path))
+    known = {"model.num_classes": (0, 10), "data.image_size": (0, 64)}
+    fields = configuration.flatten(found.to_dict())
+    changed = [f"--config.{f}={new}" for f, (asks, new) in known.items() if fields[f] == asks]
+    if found.model.stem == "auto":
+        changed.append("--config.model.stem=small")
+    return [*changed, "--config.data.threads=1", "--config.evaluation.short_side=256"]
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *ABLATIONS], ids=str)
+def test_the_whole_training_step_can_be_traced(path):
+    config = configuration.load(str(path), small(path))
+    assert config.is_locked
+    config = from_data.resolve(config)
+    check_data(config)
+    mesh = devices.make_mesh()
+    step, state = make_step(config, build(network_config(config)), make_plan(config, 60_000), mesh)
+    after, metrics = jax.eval_shape(step, state, describe_batch(config, mesh))
+    shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
+    assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)] == shapes
+    assert metrics["loss"].shape == ()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=str)
+def test_every_field_can_be_set_on_the_command_line(path):
+    config = configuration.load(str(path))
+    fields = configuration.flatten(config.to_dict())
+    flags = [f"--config.{field}={value}" for field, value in fields.items()]
+    assert configuration.load(str(path), flags) == config
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=str)
+@pytest.mark.parametrize("base", ["googlenet", "fashion_mnist"])
+def test_an_ablation_changes_something_and_not_the_data(path, base):
+    config = configuration.load(f"{path}:base={base}")
+    original = configuration.load(f"configs/{base}.py")
+    changed = configuration.differences(
+        configuration.to_dict(original), configuration.to_dict(config)
+    )
+    assert config.name.startswith(f"{base}_{path.stem}")
+    same = {("batch_norm", "fashion_mnist"), ("no_photometric", "fashion_mnist")}  # the base's own
+    assert (len(changed) > 1) == ((path.stem, base) not in same)
+    for field in ("data.name", "data.batch_size", "training.total", "schedule.learning_rate"):
+        assert field not in changed
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=str)
+def test_the_budget_is_what_the_docstring_says(path):
+    text = ast.get_docstring(ast.parse((ROOT / path).read_text())) or ""
+    match = re.search(r"^Budget: (\d\.\d\d) of the base's multiply-adds", text, re.MULTILINE)
+    assert match, f"{path} does not say whether its computation is the base's"
+    ours, base = (
+        describe(network_config(configuration.load(str(file)))).multiply_adds
+        for file in (path, "configs/googlenet.py")
+    )
+    assert ours / base == pytest.approx(float(match[1]), abs=0.015)
+
+
+@pytest.mark.parametrize("name", ["naive", "naive_3", "lower_modules"])
+def test_equal_budgets_hold_on_fashion_mnist_too(name):
+    ours, base = (
+        describe(network_config(configuration.load(file))).multiply_adds
+        for file in (f"configs/ablations/{name}.py:base=fashion_mnist", "configs/fashion_mnist.py")
+    )
+    assert ours / base == pytest.approx(1, abs=0.02)
+
+
+def test_an_unknown_base_is_named():
+    with pytest.raises(UsageError, match=r"base=gogglenet: there is no configs/gogglenet\.py"):
+        configuration.load("configs/ablations/no_lrn.py:base=gogglenet")
+    with pytest.raises(UsageError, match=r"base=\.\./x"):
+        configuration.load("configs/ablations/no_lrn.py:base=../x")
