@@ -160,6 +160,8 @@ def run_all(todo: Sequence[Run], sweep: Sweep, jobs: int) -> None:
     with stop_requests(running) as stopped:
         while running or (waiting and not stopped):
             while waiting and free and not stopped:
+                if locks.is_held(sweep.workdir(waiting[0])):
+                    break  # of a sweep that was killed: it saves, and ends
                 slot, run = free.pop(0), waiting.pop(0)
                 sweep.note(run, "started")
                 running[slot] = run, start(run, sweep, gpu_share(slot, jobs, gpus))
