@@ -1,25 +1,12 @@
-"""Sweeps: how runs are put together, and that each is done once, whatever is killed."""
+"""Sweeps: how runs are put together."""
 
-import json
-import random
 import subprocess
-import sys
-import time
 
 import pytest
-from conftest import ROOT, read_metrics
 
 from inception_jax.errors import UsageError
 from inception_jax.launching import sweeps
 from inception_jax.launching.sweeps import Run, config, grid, named, product, seeds
-
-SWEEP = """
-from inception_jax.launching.sweeps import config, grid, product, seeds
-
-def sweep():
-    widths = grid({"model.width": (0.03125, 0.0625)})
-    yield from product(config("configs/smoke.py"), widths, seeds(4))
-"""
 
 
 def test_grids_lists_and_seeds_are_nested():
@@ -74,41 +61,3 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, body, message):
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
 def test_the_projects_own_sweeps_load(name):
     assert len(sweeps.load(f"configs/sweeps/{name}.py")) >= 9
-
-
-@pytest.mark.slow
-def test_a_sweep_killed_twice_does_each_run_once(command, tmp_path):
-    file = tmp_path / "sweep.py"
-    file.write_text(SWEEP)
-
-    def start(output, *more):
-        return subprocess.Popen(
-            [sys.executable, "launch/sweep.py", file, "--output", output, *more,
-             "--config.training.total=6 steps", "--config.checkpoints.every=2 steps"],
-            cwd=ROOT, env=command.environment(), stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    process = start(straight)
-    assert process.communicate()[1].count(": done") == 8
-    assert process.returncode == 0
-    chance = random.Random(0)
-    for _ in range(2):
-        process = start(killed)
-        time.sleep(chance.uniform(20, 50))
-        process.kill()
-        process.communicate()
-        time.sleep(5)  # its run gets a SIGTERM, and saves
-    process = start(killed, "--jobs", "2")
-    process.communicate()
-    assert process.returncode == 0
-
-    folders = sorted(path.name for path in killed.iterdir() if path.name.startswith("smoke"))
-    assert len(folders) == 8
-    for name in folders:
-        assert read_metrics(killed / name) == read_metrics(straight / name)
-    events = [json.loads(line) for line in (killed / "journal.jsonl").read_text().splitlines()]
-    done = [event["run"] for event in events if event["event"] == "done"]
-    assert len(done) == len(set(done))
-    assert start(killed).communicate()[1] == ""
