@@ -1,10 +1,10 @@
-"""A small GoogLeNet on Fashion-MNIST: the finished example, on two CPU cores.
+"""A small GoogLeNet on Fashion-MNIST.
 
 Command: python -m inception_jax.prepare fashion_mnist --data_dir data \\
              --source_dir /usr/share/datasets/fashion-mnist
          python -m inception_jax.train --config configs/fashion_mnist.py --workdir runs/fashion
 Cost: 75 M multiply-adds an image, forward.
-Expected: see the README.
+Expected: not known: it has not been trained yet, and its settings are a first guess.
 
 Arguments: `configs/fashion_mnist.py:epochs=3` for short runs, as the ablations' are; `holdout=True`
 trains on 50,000 of the 60,000 images and tests on the others: for choosing, so that the test set is
