@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.models import convolution
+from inception_jax.models import chunks, convolution
 from inception_jax.models.max_pooling import max_pool
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -35,7 +35,7 @@ def compare(ours, xlas, *arguments):
     ],
 )
 def test_convolution_is_xlas(monkeypatch, cached_bytes, kernel, strides, padding):
-    monkeypatch.setattr(convolution, "CACHED_BYTES", cached_bytes)
+    monkeypatch.setattr(chunks, "CACHED_BYTES", cached_bytes)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.standard_normal((6, 9, 10, 5)), jnp.float32)
     weights = jnp.asarray(rng.standard_normal((kernel, kernel, 5, 7)), jnp.float32)
@@ -52,7 +52,7 @@ def test_convolution_is_xlas(monkeypatch, cached_bytes, kernel, strides, padding
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("window", [2, 3])
 def test_max_pool_in_chunks_is_xlas(monkeypatch, window, stride):
-    monkeypatch.setattr(convolution, "CACHED_BYTES", 1000)
+    monkeypatch.setattr(chunks, "CACHED_BYTES", 1000)
     images = jnp.asarray(np.random.default_rng(1).integers(-2, 2, (6, 9, 10, 4)), jnp.float32)
     padding = ((window // 2, 1), (0, 1))
     compare(

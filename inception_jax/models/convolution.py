@@ -7,14 +7,13 @@ images at a time so that they stay in the cache, it is 3 to 12 times as fast
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-# Of images or gradients in one go: about what a core keeps in its own cache.
-CACHED_BYTES = 2**20
+from inception_jax.models.chunks import sum_chunks
 
 DIMENSIONS = jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # NHWC, HWIO
 
@@ -47,7 +46,7 @@ def convolve(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(images: jax.Array, kernel: jax.Array, strides: Strides, pads: Padding) -> jax.Array:
     native = functools.partial(_native, strides=strides, pads=pads)
-    if kernel.shape[:2] != (1, 1) or strides != (1, 1):
+    if not _is_product(kernel, strides, pads):
         return native(images, kernel)
     return jax.lax.platform_dependent(images, kernel, cpu=_product, default=native)
 
@@ -63,9 +62,8 @@ def _backward(strides: Strides, pads: Padding, kept: Any, gradient: jax.Array) -
         return jax.vjp(native, images, kernel)[1](gradient)
 
     def on_cpu(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
-        point = kernel.shape[:2] == (1, 1) and strides == (1, 1)
-        to_images = _product if point else native
-        (back,) = jax.vjp(lambda images: to_images(images, kernel), images)[1](gradient)
+        forward = _product if _is_product(kernel, strides, pads) else native
+        (back,) = jax.vjp(lambda images: forward(images, kernel), images)[1](gradient)
         return back, _to_kernel(images, gradient, kernel, strides, pads)
 
     return jax.lax.platform_dependent(*kept, gradient, cpu=on_cpu, default=by_xla)
@@ -76,6 +74,10 @@ _convolve.defvjp(_forward, _backward)
 
 def _native(images: jax.Array, kernel: jax.Array, strides: Strides, pads: Padding) -> jax.Array:
     return jax.lax.conv_general_dilated(images, kernel, strides, pads, dimension_numbers=DIMENSIONS)
+
+
+def _is_product(kernel: jax.Array, strides: Strides, pads: Padding) -> bool:
+    return (kernel.shape[:2], strides, pads) == ((1, 1), (1, 1), ((0, 0), (0, 0)))
 
 
 def _product(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -89,11 +91,8 @@ def _to_kernel(
     size = gradient.shape[1], gradient.shape[2]
     images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
 
-    chunks, folded = _fold(images, gradient)
-
-    def add(number: int, total: jax.Array) -> jax.Array:
-        images, gradient = _chunk(folded, number)
-        products = [
+    def products(images: jax.Array, gradient: jax.Array) -> jax.Array:
+        of_pixels = [
             jax.lax.dot_general(
                 _under(images, row, column, size, strides).reshape(-1, images.shape[3]),
                 gradient.reshape(-1, gradient.shape[3]),
@@ -103,10 +102,9 @@ def _to_kernel(
             for row in range(kernel.shape[0])
             for column in range(kernel.shape[1])
         ]
-        return total + jnp.stack(products).reshape(total.shape)
+        return jnp.stack(of_pixels).reshape(kernel.shape)
 
-    total = jax.lax.fori_loop(0, chunks, add, jnp.zeros(kernel.shape, jnp.float32))
-    return total.astype(kernel.dtype)
+    return sum_chunks(products, images, gradient).astype(kernel.dtype)
 
 
 def _under(
@@ -120,38 +118,3 @@ def _under(
     ]
     limits = (images.shape[0], *last, images.shape[3])
     return jax.lax.slice(images, starts, limits, (1, *strides, 1))
-
-
-def in_chunks(function: Callable[..., jax.Array], *batches: jax.Array) -> jax.Array:
-    """`function` of a few examples at a time; the same as of the whole batch."""
-    chunks, folded = _fold(*batches)
-    shape = jax.eval_shape(function, *batches)
-    example = shape.shape[1:]
-
-    def fill(number: int, results: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_index_in_dim(
-            results, function(*_chunk(folded, number)), number, axis=1
-        )
-
-    results = jnp.zeros((shape.shape[0] // chunks, chunks, *example), shape.dtype)
-    return jax.lax.fori_loop(0, chunks, fill, results).reshape(-1, *example)
-
-
-def _fold(*batches: jax.Array) -> tuple[int, tuple[jax.Array, ...]]:
-    """The number of chunks that the cache takes, and arrays [examples of a chunk, chunks, ...].
-
-    A chunk has every n-th example: where a batch lies on several devices, so does each chunk.
-    """
-    batch = batches[0].shape[0]
-    example = max(array.nbytes for array in batches) // batch
-    size = max(
-        size
-        for size in range(1, batch + 1)
-        if batch % size == 0 and (size == 1 or size * example <= CACHED_BYTES)
-    )
-    chunks = batch // size
-    return chunks, tuple(array.reshape(size, chunks, *array.shape[1:]) for array in batches)
-
-
-def _chunk(folded: Sequence[jax.Array], number: int) -> list[jax.Array]:
-    return [jax.lax.dynamic_index_in_dim(array, number, axis=1, keepdims=False) for array in folded]

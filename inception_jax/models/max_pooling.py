@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inception_jax.models.convolution import in_chunks
+from inception_jax.models.chunks import map_chunks
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -52,7 +52,7 @@ def _backward(
             _, places = _maxima(images, window, stride, padding)
             return _to_places(places, gradient, images.shape[1:3], window, stride, padding)
 
-        return in_chunks(some, images, gradient)
+        return map_chunks(some, images, gradient)
 
     return (jax.lax.platform_dependent(images, gradient, cpu=on_cpu, default=by_xla),)
 
