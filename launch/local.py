@@ -165,12 +165,20 @@ def forwarded_signals(processes: Sequence[subprocess.Popen[str]]) -> Iterator[li
         for process in processes:
             process.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handled(forward):
         yield forwarded
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """For the length of the block `handler` gets SIGTERM and SIGINT."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def wait(processes: Sequence[subprocess.Popen[str]]) -> list[int]:

@@ -11,6 +11,7 @@ all are done, 1 some failed, 2 wrong usage, 42 start me again.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import shlex
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from local import end_with, gpus_to_share
+from local import end_with, gpus_to_share, handled
 
 # The package need not be installed; where a script lies, Python looks for modules, not above it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -156,12 +157,15 @@ def run_all(todo: Sequence[Run], sweep: Sweep, jobs: int) -> None:
     if 0 < gpus < jobs:
         raise UsageError(f"--jobs {jobs}: there are {gpus} GPUs; JAX_PLATFORMS=cpu for the CPU")
     free, waiting = list(range(jobs)), list(todo)
+    say_once = functools.cache(cli.log.info)
     running: dict[int, tuple[Run, subprocess.Popen]] = {}
     with stop_requests(running) as stopped:
         while running or (waiting and not stopped):
             while waiting and free and not stopped:
                 if locks.is_held(sweep.workdir(waiting[0])):
-                    break  # of a sweep that was killed: it saves, and ends
+                    # Of a sweep that was killed: it saves, and ends.
+                    say_once(f"{waiting[0].name} is still running: waiting for its end")
+                    break
                 slot, run = free.pop(0), waiting.pop(0)
                 sweep.note(run, "started")
                 running[slot] = run, start(run, sweep, gpu_share(slot, jobs, gpus))
@@ -242,12 +246,8 @@ def stop_requests(running: dict[int, tuple[Run, subprocess.Popen]]) -> Iterator[
         for _, process in list(running.values()):
             process.send_signal(signal.SIGTERM if len(came) == 1 else signal.SIGKILL)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handled(stop):
         yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _latest(journal: Path) -> dict[str, Any]:

@@ -49,10 +49,22 @@ def test_the_whole_training_step_can_be_traced(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_field_can_be_set_on_the_command_line(path):
-    config = configuration.load(str(path))
-    fields = configuration.flatten(config.to_dict())
-    flags = [f"--config.{field}={value}" for field, value in fields.items()]
-    assert configuration.load(str(path), flags) == config
+    def another(value):
+        match value:
+            case bool():
+                return not value
+            case int():
+                return value + 1
+            case float():
+                return value / 2 or 0.5
+            case tuple():
+                return (*value, 0.25)
+        return f"{value} else"
+
+    fields = configuration.flatten(configuration.load(str(path)).to_dict())
+    changed = {field: another(value) for field, value in fields.items()}
+    flags = [f"--config.{field}={value}" for field, value in changed.items()]
+    assert configuration.flatten(configuration.load(str(path), flags).to_dict()) == changed
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=str)

@@ -43,6 +43,8 @@ def read(folder: Path) -> RunFolder:
         for line in metrics:
             if not isinstance(line.get("step"), int):
                 raise UserError(f"{folder / workdir.METRICS} has a line without a step")
+            if not isinstance(line.get("epoch", 0), int | float):
+                raise UserError(f"{folder / workdir.METRICS} has an epoch that is no number")
         total = _total_steps(config, metrics)
     except (UserError, OSError, UnicodeDecodeError) as error:
         return RunFolder(folder, "broken", str(error))
