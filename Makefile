@@ -21,10 +21,10 @@ quickstart: $(INSTALLED)  ## train a small GoogLeNet on handwritten digits, eval
 install: $(INSTALLED_TEST)  ## the virtual environment with all that testing needs
 
 test: $(INSTALLED_TEST)  ## the fast tests, at most ten minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not torch"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 -m "not slow and not torch"
 
 test-slow: $(INSTALLED_TEST)  ## the tests that take minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not torch"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 -m "slow and not torch"
 
 test-torch: $(INSTALLED_TORCH)  ## the tests against torchvision, which this installs
 	$(BIN)/python -m pytest -m torch

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from inception_jax import cli, configuration
-from inception_jax.benchmarking import evaluate, input
-from inception_jax.benchmarking.peers.process import PEERS
+from inception_jax.benchmarking import evaluate, input, startup, step
 from inception_jax.data.evaluation_crops import PROTOCOLS
 from inception_jax.reporting import console
 
@@ -43,6 +42,20 @@ def measure_evaluate(flags: argparse.Namespace, overrides: list[str]) -> dict:
     return evaluate.measure(config, flags.crops, flags.seconds, flags.repeats)
 
 
+def measure_step(flags: argparse.Namespace, overrides: list[str]) -> dict:
+    """`benchmark step`."""
+    if flags.batch_size:
+        overrides = [*overrides, f"--config.data.batch_size={flags.batch_size}"]
+    config = configuration.load(flags.config, overrides)
+    return step.measure(config, flags.peer, flags.seconds, flags.repeats)
+
+
+def measure_startup(flags: argparse.Namespace, overrides: list[str]) -> dict:
+    """`benchmark startup`."""
+    config = configuration.load(flags.config, overrides)
+    return startup.measure(config, flags.config, overrides, flags.repeats)
+
+
 def with_bilinear(overrides: list[str]) -> list[str]:
     """Adds bilinear interpolation for both sides, unless the overrides say another."""
     field = "--config.data.interpolations"
@@ -57,21 +70,43 @@ def with_bilinear(overrides: list[str]) -> list[str]:
 
 def add_input_flags(parser: cli.Parser) -> None:
     """What is read, and how long each measurement takes."""
+    add_seconds(parser)
     parser.add_argument(
         "--data",
         nargs="+",
         metavar="NAME",
         help="prepared data sets in the config's data.data_dir; default: its data.name",
     )
-    parser.add_argument("--peer", choices=sorted(PEERS), help="compare with it, on the same images")
+    parser.add_argument("--peer", choices=input.PEERS, help="compare with it, on the same images")
     parser.add_argument("--split", help="default: the config's data.train_split")
 
 
 def add_evaluate_flags(parser: cli.Parser) -> None:
     """Over how many crops."""
+    add_seconds(parser)
     counts = [count for count in PROTOCOLS if count > 1]
     parser.add_argument(
         "--crops", type=int, choices=counts, default=max(counts), help=f"default: {max(counts)}"
+    )
+
+
+def add_step_flags(parser: cli.Parser) -> None:
+    """The batch, and next to whom."""
+    add_seconds(parser)
+    parser.add_argument(
+        "--batch_size", type=cli.positive, metavar="N", help="images a step; default: the config's"
+    )
+    parser.add_argument("--peer", choices=step.PEERS, help="compare with it, on the CPU")
+
+
+def add_startup_flags(parser: cli.Parser) -> None:
+    """None: a start takes as long as it takes."""
+
+
+def add_seconds(parser: cli.Parser) -> None:
+    """Of what goes on for as long as one likes."""
+    parser.add_argument(
+        "--seconds", type=_positive(float), default=5.0, help="of a measurement; default: 5"
     )
 
 
@@ -84,9 +119,6 @@ def add_common_flags(parser: cli.Parser) -> None:
         help="config file, as configs/x.py[:name=value,...]; default: configs/googlenet.py",
     )
     parser.allow_overrides("the config")
-    parser.add_argument(
-        "--seconds", type=_positive(float), default=5.0, help="of a measurement; default: 5"
-    )
     parser.add_argument(
         "--repeats", type=_positive(int), default=5, help="of each measurement; default: 5"
     )
@@ -108,6 +140,8 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 BENCHMARKS: dict[str, tuple[ModuleType, Callable[..., dict], Callable[[cli.Parser], None]]] = {
     "input": (input, measure_input, add_input_flags),
     "evaluate": (evaluate, measure_evaluate, add_evaluate_flags),
+    "step": (step, measure_step, add_step_flags),
+    "startup": (startup, measure_startup, add_startup_flags),
 }
 
 

@@ -36,6 +36,8 @@ def file_to_write(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"no folder {str(file.parent)!r}")
     if file.is_dir():
         raise argparse.ArgumentTypeError(f"{str(file)!r} is a folder")
+    if file.exists() and not file.is_file():  # a device or a pipe would be replaced by the file
+        raise argparse.ArgumentTypeError(f"{str(file)!r} is no ordinary file")
     return file
 
 

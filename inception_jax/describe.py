@@ -15,7 +15,7 @@ from inception_jax import cli, configuration
 from inception_jax.data import from_data
 from inception_jax.errors import UsageError
 from inception_jax.models.describe import activation_bytes, describe
-from inception_jax.models.network import network_config
+from inception_jax.models.network import build, network_config
 from inception_jax.reporting import console
 
 
@@ -32,7 +32,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
             console.stdout.print(comparison(rows, flags.batch_size))
         return
     config = _load(flags.config, overrides)
-    description = describe(network_config(config))
+    description = describe(build(network_config(config)))
     if flags.json:
         print(json.dumps({"config_name": config.name, **dataclasses.asdict(description)}))
         return
@@ -53,11 +53,11 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
 def cost(config: ConfigDict, batch_size: int) -> dict[str, Any]:
     """One row of a comparison: `activation_bytes` are those of a training step's whole batch."""
-    network = network_config(config)
+    network = build(network_config(config))
     description = describe(network)
     return {
         "config_name": config.name,
-        "image_size": network.image_size,
+        "image_size": network.config.image_size,
         "parameters": description.parameters,
         "training_parameters": description.training_parameters,
         "multiply_adds": description.multiply_adds,

@@ -34,7 +34,7 @@ log = cli.log
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints one JSON object an image to standard output, and a table to standard error."""
-    paths = list(find_images(flags.images))
+    paths = list(image_files.find(flags.images))
     # One file that cannot be read ends it: nobody is to take an answer about nothing for one.
     overrides = [*overrides, "--config.evaluation.bad_images=error"]
     mesh = devices.make_mesh()
@@ -73,25 +73,6 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         titles = [path.name.encode("utf-8", "replace").decode() for path, _ in shown]
         pictures.predictions(images, titles, [top for _, top in shown], flags.grid)
         log.info(f"wrote {flags.grid}")
-
-
-def find_images(paths: list[Path]) -> Iterator[Path]:
-    """The files themselves, and of folders all image files below them, sorted.
-
-    Raises:
-      UserError: a path that is not there, or a folder without images.
-    """
-    for path in paths:
-        if path.is_dir():
-            files = [file for file in image_files.walk(path) if image_files.is_image(file)]
-            if not files:
-                suffixes = ", ".join(image_files.SUFFIXES)
-                raise UserError(f"no images in {path} (looked for {suffixes})")
-            yield from files
-        elif path.exists():
-            yield path
-        else:
-            raise UserError(f"no file {str(path)!r}")
 
 
 def thumbnail(path: Path) -> np.ndarray:

@@ -12,8 +12,10 @@ from inception_jax.errors import UsageError, UserError
 CONFIG, METRICS, TENSORBOARD, LOGS = "config.json", "metrics.jsonl", "tensorboard", "logs"
 CHECKPOINTS = "checkpoints"  # one folder a saved step
 DAMAGED_CHECKPOINTS = "damaged_checkpoints"  # those that failed verification are moved here
+MODEL = "model.json"  # what the network costs, as `describe --json` prints it
 RESULTS = "results"  # of evaluations, JSON
 PREVIEW = "preview.png"  # what the network is shown in training
+SWEEP = "sweep.json"  # in a folder of runs: which they are
 
 
 def of_checkpoint(checkpoint: Path) -> Path:

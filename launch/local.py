@@ -13,15 +13,15 @@ import argparse
 import contextlib
 import ctypes
 import os
+import selectors
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, NoReturn
+from typing import NoReturn
 
 COMMANDS = ("train", "evaluate", "doctor")
 PROCESS_FLAGS = ("--coordinator", "--num_processes", "--process_id")
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     share = gpus // asked.processes
     coordinator = f"127.0.0.1:{free_port()}"
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[subprocess.Popen[bytes]] = []
     with forwarded_signals(processes) as forwarded:
         for k in range(asked.processes):
             if forwarded:  # those that run have been told to end; a newcomer would wait for them
@@ -75,16 +75,7 @@ def main(arguments: Sequence[str]) -> int:
                 "--num_processes", str(asked.processes), "--process_id", str(k),
             ]  # fmt: skip
             processes.append(start(k, command, list(range(k * share, (k + 1) * share))))
-        readers = [
-            threading.Thread(target=pass_on, args=(k, process.stdout), daemon=True)
-            for k, process in enumerate(processes)
-            if process.stdout is not None
-        ]
-        for reader in readers:
-            reader.start()
-        codes = wait(processes)
-    for reader in readers:
-        reader.join(timeout=5)  # not for ever: what a process leaves behind can hold its output
+        codes = wait(processes, Outputs(processes))
     return exit_code(codes, terminated=signal.SIGTERM in forwarded)
 
 
@@ -111,7 +102,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(k: int, command: list[str], gpus: list[int]) -> subprocess.Popen[str]:
+def start(k: int, command: list[str], gpus: list[int]) -> subprocess.Popen[bytes]:
     """Starts process k. 0 writes where this program writes; the output of others is a pipe."""
     environment = dict(os.environ)
     if gpus:
@@ -124,8 +115,6 @@ def start(k: int, command: list[str], gpus: list[int]) -> subprocess.Popen[str]:
         stdin=subprocess.DEVNULL,
         stdout=None if k == 0 else subprocess.PIPE,
         stderr=None if k == 0 else subprocess.STDOUT,
-        text=True,
-        errors="replace",
         # A group of its own: a terminal would send Ctrl-C to all, and forwarding made it the
         # second, which ends a process at once.
         process_group=0,
@@ -147,16 +136,37 @@ def end_with(parent: int) -> Callable[[], None] | None:
     return prepare
 
 
-def pass_on(k: int, output: IO[str]) -> None:
-    """Writes the lines of process k to standard error."""
-    with output:
-        for line in output:
-            sys.stderr.write(f"[{k}] {line}")
+class Outputs:
+    """The pipes of processes, written line by line to standard error.
+
+    Read without threads: where a process has several, the kernel sends its children the signal that
+    it was killed once for each.
+    """
+
+    def __init__(self, processes: Sequence[subprocess.Popen[bytes]]):
+        self._selector = selectors.DefaultSelector()
+        self._begun: dict[int, bytes] = {}  # of the line that is not complete yet
+        for k, process in enumerate(processes):
+            if process.stdout is not None:
+                self._selector.register(process.stdout, selectors.EVENT_READ, k)
+                self._begun[k] = b""
+
+    def pass_on(self, seconds: float) -> bool:
+        """Writes what comes, and waits for it so long at most; false when all are closed."""
+        for key, _ in self._selector.select(seconds):
+            output = os.read(key.fd, 1 << 16)
+            *lines, self._begun[key.data] = (self._begun[key.data] + output).split(b"\n")
+            if not output:
+                self._selector.unregister(key.fileobj)
+                lines = [self._begun[key.data]] if self._begun[key.data] else []
+            for line in lines:
+                sys.stderr.write(f"[{key.data}] {line.decode(errors='replace')}\n")
             sys.stderr.flush()
+        return bool(self._selector.get_map())
 
 
 @contextlib.contextmanager
-def forwarded_signals(processes: Sequence[subprocess.Popen[str]]) -> Iterator[list[int]]:
+def forwarded_signals(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
     """Sends SIGTERM and SIGINT on to all processes; yields those that came."""
     forwarded: list[int] = []
 
@@ -181,7 +191,7 @@ def handled(handler: Callable[[int, object], None]) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def wait(processes: Sequence[subprocess.Popen[str]]) -> list[int]:
+def wait(processes: Sequence[subprocess.Popen[bytes]], outputs: Outputs) -> list[int]:
     """Waits for all; kills those that outlive a failed one too long. Returns their exit codes."""
     first: tuple[int, int] | None = None  # of those that ended badly: its number and exit code
     deadline = float("inf")
@@ -199,8 +209,12 @@ def wait(processes: Sequence[subprocess.Popen[str]]) -> list[int]:
                     )
                     os.killpg(process.pid, signal.SIGKILL)
             break
-        time.sleep(0.05)
-    return [process.wait() for process in processes]
+        outputs.pass_on(seconds=0.05)
+    ended = [process.wait() for process in processes]
+    deadline = time.monotonic() + 5  # not for ever: what they leave behind can hold an output
+    while outputs.pass_on(seconds=0.05) and time.monotonic() < deadline:
+        pass
+    return ended
 
 
 def exit_code(codes: Sequence[int], terminated: bool) -> int:

@@ -30,13 +30,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rich.table import Table
 
-from inception_jax import cli, json_files, locks
+from inception_jax import cli, json_files, locks, workdir
 from inception_jax.errors import ExitCode, PreemptedError, UsageError, UserError
 from inception_jax.launching import sweeps
 from inception_jax.launching.sweeps import Run
 from inception_jax.reporting import console, run_folder
 
-SWEEP = "sweep.json"  # what the runs are
 JOURNAL = "journal.jsonl"  # what was done: one object an event
 LOGS = "logs"  # what each run said, NAME.log
 
@@ -102,7 +101,7 @@ class Sweep:
         return table
 
     def _record(self) -> None:
-        path = self.output / SWEEP
+        path = self.output / workdir.SWEEP
         try:
             before = {run["name"]: run for run in json.loads(path.read_text())["runs"]}
         except FileNotFoundError:

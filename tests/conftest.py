@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,22 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "oracles"))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def need(installed: bool, what: str) -> None:
+    """Skips a test whose tool is not there; in CI it fails: there everything is to be there."""
+    if not installed and os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is not installed (tests/apt.txt, or the test extra)")
+    if not installed:
+        pytest.skip(f"{what} is not installed")
+
+
+def tool(name: str) -> str:
+    """The path of a program, which may have been installed beside the interpreter."""
+    path = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    need(path is not None, name)
+    assert path is not None
+    return path
 
 
 class Command:

@@ -1,5 +1,6 @@
 """The benchmark command on tiny data: what it measures and prints; never how fast it was."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -8,14 +9,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT, Command
 
 from inception_jax.benchmarking import throughput
 from inception_jax.benchmarking.input import OURS, SAMPLE, Sample, jpeg_files
+from inception_jax.benchmarking.peers import process
 from inception_jax.data.sources import Example
 from inception_jax.errors import UserError
+from inception_jax.models.googlenet import GoogLeNetConfig
+from inception_jax.models.network import build
 
 QUICK = [
     "--seconds", "0.2", "--repeats", "1",
@@ -203,3 +208,87 @@ def test_evaluate_over_many_crops(command, data_dir):
         "cost relative to 10 x 1 crop"
         in command("benchmark", "evaluate", *QUICK, *arguments).stdout
     )
+
+
+STEP = ("benchmark", "step", "--config", "configs/smoke.py", "--batch_size", "4", *QUICK[:4])
+
+
+def test_steps_and_forward_passes(command):
+    found = json.loads(command(*STEP, "--json").stdout)
+    assert (found["config_name"], found["batch_size"], found["peer"]) == ("smoke", 4, None)
+    check_statistics(found["train_images_per_second"], repeats=1)
+    check_statistics(found["forward_images_per_second"], repeats=1)
+    assert not any("ratio" in field for field in found)
+
+
+@pytest.mark.slow
+def test_steps_beside_the_plain_program(command):
+    flags = (
+        "--peer",
+        "plain",
+        "--repeats",
+        "2",
+        "--config.data.image_size=80",
+        "--config.evaluation.short_side=0",
+    )
+    found = json.loads(command(*STEP, *flags, "--json").stdout)
+    assert found["peer"]["name"] == "plain"
+    for work in ("train", "forward"):
+        ours = found[f"{work}_images_per_second"]["repeats"]
+        theirs = found[f"peer_{work}_images_per_second"]["repeats"]
+        expected = [our / their for our, their in zip(ours, theirs, strict=True)]
+        assert found[f"{work}_ratio"]["repeats"] == pytest.approx(expected)
+
+
+@pytest.mark.torch
+def test_steps_beside_torchvision(command):
+    flags = (
+        "--peer",
+        "torchvision",
+        "--config.data.image_size=80",
+        "--config.evaluation.short_side=0",
+    )
+    result = command(*STEP, *flags)
+    for words in ("images/s, training", "ratio to torchvision", "devices: cpu"):
+        assert words in result.stdout
+
+
+def test_the_plain_program_computes_the_papers_network():
+    spec = importlib.util.spec_from_file_location("plain_googlenet", process.PLAIN)
+    assert spec is not None
+    assert spec.loader is not None
+    plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plain)
+    network = build(GoogLeNetConfig(num_classes=10, image_size=80))
+    params, batch_stats = network.initial(seed=0)
+    shapes = jax.tree.map(np.shape, plain.initial_params(10, 80))
+    assert shapes == jax.tree.map(np.shape, params)
+    images = 60 * jax.random.normal(jax.random.key(0), (2, 80, 80, 3))
+    ours = network.apply(params, batch_stats, images, train=False)[0].logits
+    (theirs,) = plain.googlenet(params, images, None)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_cold_and_warm_starts(command):
+    result = command("benchmark", "startup", "--config", "configs/smoke.py", "--repeats", "1",
+                     "--json")  # fmt: skip
+    found = json.loads(result.stdout)
+    for kind in ("cold", "warm"):
+        check_statistics(found[f"{kind}_start_seconds"], repeats=1)
+        prepared, start = (
+            found[f"{kind}_{what}_seconds"]["median"] for what in ("prepared", "start")
+        )
+        assert prepared < start
+    warm, cold = (found[f"{kind}_start_seconds"]["median"] for kind in ("warm", "cold"))
+    assert found["warm_to_cold"]["repeats"] == [warm / cold]
+
+
+def test_a_start_that_fails_says_why(command, tmp_path):
+    config = tmp_path / "broken.py"
+    config.write_text(
+        "from configs import smoke\n\n\ndef get_config(argument=None):\n"
+        "    config = smoke.get_config()\n    config.model.stem = 'none'\n    return config\n"
+    )
+    message = command.fails("benchmark", "startup", "--config", config, exit_code=1)
+    assert "train ended before its first step: error: model.stem is 'none'" in message

@@ -32,7 +32,7 @@ FIGURE_5 = {
 
 def test_figure_5_and_the_published_counts():
     config = network_config(configuration.load("configs/bn_inception.py"))
-    description = describe(config)
+    description = describe(build(config))
     outputs = {layer.name: layer.output for layer in description.layers}
     assert {name: outputs[name] for name in FIGURE_5} == FIGURE_5
     assert description.parameters == description.training_parameters == 11_295_240

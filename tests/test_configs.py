@@ -88,7 +88,7 @@ def test_the_budget_is_what_the_docstring_says(path):
     match = re.search(r"^Budget: (\d\.\d\d) of the base's multiply-adds", text, re.MULTILINE)
     assert match, f"{path} does not say whether its computation is the base's"
     ours, base = (
-        describe(network_config(configuration.load(str(file)))).multiply_adds
+        describe(build(network_config(configuration.load(str(file))))).multiply_adds
         for file in (path, "configs/googlenet.py")
     )
     assert ours / base == pytest.approx(float(match[1]), abs=0.015)
@@ -97,7 +97,7 @@ def test_the_budget_is_what_the_docstring_says(path):
 @pytest.mark.parametrize("name", ["naive", "naive_3", "lower_modules"])
 def test_equal_budgets_hold_on_fashion_mnist_too(name):
     ours, base = (
-        describe(network_config(configuration.load(file))).multiply_adds
+        describe(build(network_config(configuration.load(file)))).multiply_adds
         for file in (f"configs/ablations/{name}.py:base=fashion_mnist", "configs/fashion_mnist.py")
     )
     assert ours / base == pytest.approx(1, abs=0.02)

@@ -169,7 +169,7 @@ def test_onnx_keeps_our_names_and_says_what_a_deployer_needs(tmp_path):
     onnx_graph.write(model, tmp_path / "network.onnx")
     exported = onnx.load(tmp_path / "network.onnx")
     names = {output for node in exported.graph.node for output in node.output}
-    rows = {layer.name for layer in describe(model.network.config).layers}
+    rows = {layer.name for layer in describe(model.network).layers}
     assert rows - names == {"loss3/classifier"}  # which is the output, logits
     assert {"inception_3a/3x3_reduce", "inception_5b/pool_proj"} <= names
     weights = {weight.name: weight for weight in exported.graph.initializer}
@@ -307,12 +307,23 @@ def test_the_card_of_what_was_not_evaluated_says_so():
     assert front["datasets"] == ["imagenet2012"]
     assert "model-index" not in front
     assert "Not evaluated" in card
-    costs = describe(model.network.config)
+    costs = describe(model.network)
     assert f"{costs.parameters:,} parameters" in card
     assert f"{costs.multiply_adds / 1e6:,.1f} M multiply-adds" in card
     assert "| `model.width` | `1.0` | `0.125` |" in card
     assert "| `data.image_size` | `224` | `75` |" in card
     assert "model.norm" not in card
+
+
+def test_batch_normalisations_inception_is_called_that(tmp_path):
+    model = make_model(**NETWORKS["batch normalisation's Inception"])
+    front, card = split_card(model_card.write(model))
+    assert "bn_inception" in front["tags"]
+    assert "BN-Inception (Inception v2) with batch normalisation" in card
+    assert "1502.03167" in card
+    assert "GoogLeNet (" not in card
+    onnx_graph.write(model, tmp_path / "network.onnx")
+    assert onnx.load(tmp_path / "network.onnx").graph.name == "BNInception"
 
 
 def test_the_card_claims_no_training_that_was_none():

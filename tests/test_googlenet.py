@@ -40,7 +40,7 @@ TABLE_1 = {  # name: output, multiply-adds in millions as recomputed from the ch
 
 
 def test_table_1():
-    layers = {layer.name: layer for layer in describe(PAPER).layers}
+    layers = {layer.name: layer for layer in describe(build(PAPER)).layers}
     for name, (output, millions) in TABLE_1.items():
         assert layers[name].output == output, name
         assert layers[name].multiply_adds / 1e6 == pytest.approx(millions, abs=0.06), name
@@ -61,7 +61,7 @@ def test_table_1():
     ],
 )
 def test_published_counts(changes, parameters, training_parameters, millions):
-    description = describe(dataclasses.replace(PAPER, **changes))
+    description = describe(build(dataclasses.replace(PAPER, **changes)))
     assert description.parameters == parameters
     assert description.training_parameters == training_parameters
     assert description.multiply_adds / 1e6 == pytest.approx(millions, abs=0.05)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, need, tool
 from faults import slurm
 
 from inception_jax import configuration
@@ -30,22 +30,6 @@ SCRIPTS = sorted([*LAUNCH.rglob("*.sh"), *LAUNCH.rglob("*.sbatch")])
 BATCH_SCRIPTS = sorted(LAUNCH.rglob("*.sbatch"))
 JOB_SETS = [LAUNCH / "gke" / "tpu.yaml", LAUNCH / "gke" / "gpu.yaml"]
 PROCESS_FLAGS = {"--coordinator", "--num_processes", "--process_id"}
-
-
-def need(installed: bool, what: str) -> None:
-    """Skips a test whose tool is not there; in CI it fails: there everything is to be there."""
-    if not installed and os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is not installed (tests/apt.txt, or the test extra)")
-    if not installed:
-        pytest.skip(f"{what} is not installed")
-
-
-def tool(name: str) -> str:
-    """The path of a program, which may have been installed beside the interpreter."""
-    path = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    need(path is not None, name)
-    assert path is not None
-    return path
 
 
 def run(*command: object, **options) -> subprocess.CompletedProcess[str]:
@@ -365,6 +349,8 @@ def test_local_kills_those_that_outlive_a_failed_one(checkout):
 def test_nothing_outlives_a_local_that_is_killed(checkout):
     process = local(checkout, "--processes", 2, environment=checkout.plan(_0=["wait"], _1=["wait"]))
     pids = [checkout.seen(k)["pid"] for k in (0, 1)]
+    # Children get the signal once a thread of their parent, and a second ends a run at once.
+    assert len(os.listdir(f"/proc/{process.pid}/task")) == 1
     process.kill()
     process.communicate(timeout=30)
     eventually(lambda: all(map(gone, pids)))

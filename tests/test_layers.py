@@ -1,13 +1,16 @@
 """Layers against direct float64 computations, at every edge."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from inception_jax.models import layers
+from inception_jax.models.inception import Inception, InceptionRow
 
 
 def direct_max_pool(x: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,6 +96,55 @@ def test_adaptive_average_pool_written_out(size):
     np.testing.assert_allclose(actual, np.array(expected).transpose(2, 0, 1, 3), atol=1e-6)
 
 
+def test_relu_and_its_gradient():
+    x = jnp.array([-jnp.inf, -2, -1e-37, -0.0, 0, 1e-37, 0.5, 3, jnp.inf], jnp.float32)
+    assert jnp.array_equal(layers.relu(x), np.maximum(x, 0))
+    gradient = jax.grad(lambda x: jnp.sum(layers.relu(x) * jnp.arange(1.0, 10)))(x)
+    assert gradient.tolist() == [0, 0, 0, 0, 0, 6, 7, 8, 9]
+
+
+def unit_options(norm: str) -> dict:
+    return {
+        "padding": "caffe", "batch_norm": norm == "batch", "batch_norm_bias": False,
+        "dtype": jnp.dtype("float32"), "rngs": nnx.Rngs(0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda **unit: layers.ConvUnit(4, 6, 3, **unit),
+        lambda **unit: Inception(InceptionRow("x", 2, 3, 4, 1, 2, 3).reduced(5), 4, **unit),
+        lambda **unit: Inception(InceptionRow("x", 2, 3, 4, 1, 2, 3).naive(5), 4, **unit),
+    ],
+    ids=["unit", "module", "naive"],
+)
+def test_a_pool_within_is_a_pool_after(build, norm):
+    rng = np.random.default_rng(5)
+    layer = build(**unit_options(norm))
+    graph, *states = nnx.split(layer, nnx.Param, ...)
+    state, rest = states
+    # Whole numbers: sums are exact in any order, and many are equal.
+    state = jax.tree.map(lambda leaf: rng.integers(-1, 2, leaf.shape).astype(np.float32), state)
+    x = rng.integers(-2, 3, (2, 9, 8, 4)).astype(np.float32)
+    pool = functools.partial(layers.MaxPool(3, 2, "caffe"), train=True)
+
+    def run(state, x, within: bool):
+        layer = nnx.merge(graph, state, jax.tree.map(jnp.array, rest))
+        if within:
+            return layer(x, train=True, pool=pool)
+        return pool(layer(x, train=True))
+
+    outputs, pullbacks = zip(
+        *(jax.vjp(functools.partial(run, within=w), state, x) for w in (True, False)), strict=True
+    )
+    np.testing.assert_array_equal(*outputs)
+    weights = rng.integers(-2, 3, outputs[0].shape).astype(np.float32)
+    one, other = (pullback(weights) for pullback in pullbacks)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), one, other)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 5, 64])
 def test_local_response_norm_and_its_gradient(channels):
     rng = np.random.default_rng(2)
@@ -126,6 +178,20 @@ def test_local_response_norm_keeps_bfloat16_and_sums_in_float32():
     out = layers.LocalResponseNorm()(x, train=True)
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(out[0, 0, 0, 4], 300 / (1 + 1e-4 * 300**2) ** 0.75, rtol=1e-2)
+
+
+def test_local_response_norms_gradient_in_bfloat16_is_float32s_rounded():
+    rng = np.random.default_rng(4)
+    x, weights = (jnp.asarray(100 * rng.standard_normal((2, 3, 3, 16)), "bfloat16") for _ in "xw")
+
+    def gradient(dtype: str) -> np.ndarray:
+        norm = functools.partial(layers.LocalResponseNorm(), train=True)
+        (back,) = jax.vjp(norm, x.astype(dtype))[1](weights.astype(dtype))
+        assert back.dtype == dtype
+        return np.asarray(back, np.float64)
+
+    exact = gradient("float32")
+    np.testing.assert_allclose(gradient("bfloat16"), exact, atol=2**-7 * np.abs(exact).max())
 
 
 def test_average_pool_uses_whole_windows_only():

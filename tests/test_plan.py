@@ -86,6 +86,7 @@ def test_cycles_by_layer():
         ("jit(train_step)/jvp(conv1/7x7_s2)/conv_general_dilated", "conv1/7x7_s2"),
         ("jit(train_step)/transpose(jvp(loss3))/classifier/dot_general", "loss3/classifier"),
         ("jit(train_step)/jvp(loss3)/jit(_bernoulli)/jit(_uniform)/add", "loss3"),
+        ("jit(train_step)/jvp(conv1/7x7_s2)/pool1/cond/reduce_window_max", "pool1"),
         ("jit(train_step)/update/mul", "update"),
         ("jit(train_step)/vmap(update)/mul", "update"),
         ("jit(train_step)/transpose(jvp(conv1/7x7_s2x))/mul", compiled.OTHER),
@@ -94,7 +95,7 @@ def test_cycles_by_layer():
     ],
 )
 def test_names_of_layers(name, layer):
-    layers = ["conv1/7x7_s2", "loss3", "loss3/classifier", "update"]
+    layers = ["conv1/7x7_s2", "pool1", "loss3", "loss3/classifier", "update"]
     assert compiled.layer_of(name, layers) == layer
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from inception_jax.reporting import pictures, progress
+from inception_jax.reporting import charts, pictures, progress
 from inception_jax.reporting.metrics_log import MetricsLog, read_lines
 
 
@@ -79,3 +79,18 @@ def test_an_evaluation_that_is_done_again_is_not_in_the_metrics_twice(tmp_path):
     MetricsLog(tmp_path, resume_step=2, evaluated=False).__exit__(None, None, None)
     kept = [(line["step"], "split" in line) for line in read_lines(tmp_path / "metrics.jsonl")]
     assert kept == [(1, False), (1, True), (2, False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("short", ["short"]),
+        ("", [""]),
+        ("fashion_mnist_fully_connected", ["fashion_mnist_fully_", "connected"]),
+        ("width=0.25, dropout=0.0 and more", ["width=0.25, dropout=0.0 ", "and more"]),
+        ("x" * 50, ["x" * 23, "x" * 23, "xxxx"]),
+        ("<b>_" + "y" * 22, ["&lt;b&gt;_", "y" * 22]),
+    ],
+)
+def test_long_names_in_charts_break_after_separators(name, lines):
+    assert charts._label(name).split("<br>") == lines

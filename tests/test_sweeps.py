@@ -1,8 +1,10 @@
 """Sweeps: how runs are put together."""
 
+import importlib
 import subprocess
 
 import pytest
+from conftest import ROOT
 
 from inception_jax.errors import UsageError
 from inception_jax.launching import sweeps
@@ -61,3 +63,27 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, body, message):
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
 def test_the_projects_own_sweeps_load(name):
     assert len(sweeps.load(f"configs/sweeps/{name}.py")) >= 9
+
+
+@pytest.mark.parametrize(
+    ("visible", "jobs", "shares"),
+    [
+        (None, 2, ["0,1", "2,3"]),
+        ("4,5,6,7", 2, ["4,5", "6,7"]),
+        ("4,5,6,7", 3, ["4", "5", "6"]),
+        ("GPU-a,GPU-b,-1,GPU-c", 2, ["GPU-a", "GPU-b"]),
+    ],
+)
+def test_runs_at_a_time_have_their_shares_of_the_gpus(monkeypatch, visible, jobs, shares):
+    monkeypatch.syspath_prepend(ROOT / "launch")
+    sweep = importlib.import_module("sweep")
+    gpus = 4
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+        gpus = sweep.gpus_to_share()
+    found = [sweep.gpu_share(slot, jobs, gpus) for slot in range(jobs)]
+    assert found == [{"CUDA_VISIBLE_DEVICES": share} for share in shares]
+    assert sweep.gpu_share(0, 1, 0) == {}  # on a CPU

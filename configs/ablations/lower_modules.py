@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 
 from inception_jax.configuration import parse_ablation
 
+STEMS = {"medium": "medium_inception", "small": "small_inception"}
+
 
 def get_config(argument: str | None = None) -> ConfigDict:
     """Returns the base with the changed fields; `:base=fashion_mnist` takes another base."""
     config, _ = parse_ablation(argument)
     config.name += "_lower_modules"
-    small = config.model.stem.startswith("small")
-    config.model.stem = "small_inception" if small else "inception"
+    config.model.stem = STEMS.get(config.model.stem, "inception")
     return config

@@ -1,7 +1,8 @@
 """What matters in a small GoogLeNet on Fashion-MNIST? One change at a time, three seeds each.
 
 Command: python launch/sweep.py configs/sweeps/fashion_mnist.py --output runs/fashion_sweep
-Cost: 24 runs of three epochs. Not run yet.
+Cost: 24 runs of four epochs of 20,000 images, about five minutes each on one core.
+Measured: a table and a picture (fashion_mnist.png) are in the README.
 
 Changes of the network have the base's multiply-adds, as far as their files say so.
 """
@@ -21,14 +22,14 @@ def sweep() -> Iterator[Run]:
     short = named(
         {
             "": {
-                "training.total": "3 epochs",
-                "training.average_start": "1 epochs",
-                "evaluation.every": "3 epochs",
+                "data.train_split": "train[:20000]",
+                "training.total": "4 epochs",
+                "training.average_start": "2 epochs",
+                "evaluation.every": "4 epochs",
             }
         }
     )
-    base = config("configs/fashion_mnist.py:epochs=3", "base")
-    yield from product(base, seeds(3))
+    yield from product(config("configs/fashion_mnist.py", "base"), short, seeds(3))
     for question in QUESTIONS:
         file = f"configs/ablations/{question}.py:base=fashion_mnist"
         yield from product(config(file), short, seeds(3))

@@ -137,9 +137,4 @@ def table(result: Result) -> Table:
 
 def summary(result: Result) -> list[str]:
     """On what machine it was measured."""
-    about = result["machine"]
-    libraries = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    return [
-        f"{about['cpus']} CPUs ({about['processor']}), devices: {', '.join(about['devices'])}; "
-        f"Python {about['python']}, {libraries}"
-    ]
+    return machine.summary(result["machine"])

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 SAMPLE = 2000  # images, where there is a peer
 OTHER_FORMATS = 0.01  # largest share of them that may be no JPEG files
 
+PEERS = ("tf.data",)
 OURS = ("read", "decode", "pipeline")
 LIBRARIES = ("jax", "numpy", "grain", "array_record", "simplejpeg", "opencv-python-headless")
 
@@ -66,7 +67,7 @@ def measure(
       config: of a training; its data.name does not count.
       names: of prepared data sets in its data.data_dir.
       split: of each; None for its data.train_split.
-      peer: one of `process.PEERS` to compare with, or None.
+      peer: one of PEERS to compare with, or None.
       seconds: of each measurement.
       repeats: of each measurement.
 

@@ -22,6 +22,15 @@ def describe(libraries: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def summary(described: dict[str, Any]) -> list[str]:
+    """`described` for a person, in one line."""
+    libraries = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
+    return [
+        f"{described['cpus']} CPUs ({described['processor']}), devices: "
+        f"{', '.join(described['devices'])}; Python {described['python']}, {libraries}"
+    ]
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:

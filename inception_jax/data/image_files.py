@@ -1,8 +1,10 @@
 """Image files in folders."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from inception_jax.errors import UserError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -33,3 +35,22 @@ def walk(folder: Path) -> Iterator[Path]:
         visited.add(real)
         found += [Path(below, name) for name in names if not name.startswith(".")]
     yield from sorted(found)
+
+
+def find(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files themselves, and of folders all image files below them, sorted.
+
+    Raises:
+      UserError: a path that is not there, or a folder without images.
+    """
+    for path in paths:
+        if path.is_dir():
+            files = [file for file in walk(path) if is_image(file)]
+            if not files:
+                suffixes = ", ".join(SUFFIXES)
+                raise UserError(f"no images in {path} (looked for {suffixes})")
+            yield from files
+        elif path.exists():
+            yield path
+        else:
+            raise UserError(f"no file {str(path)!r}")

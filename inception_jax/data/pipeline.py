@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 from inception_jax.data import crops, evaluation_crops, order
 from inception_jax.data.decode import BadImageError, EncodedImage, decode
 from inception_jax.data.evaluation_crops import Crop, Geometry
-from inception_jax.data.sources import Example, Source
+from inception_jax.data.sources import Example, Source, open_source
 from inception_jax.distributed.devices import to_devices
 from inception_jax.errors import UsageError, UserError
 
@@ -118,6 +118,14 @@ def read_training_batch(
         else:
             raise UserError(f"{example.name} and the {REPLACEMENTS} after it cannot be read")
     return batch
+
+
+def read_fake_batch(config: ConfigDict, part: slice) -> HostBatch:
+    """A training batch of random images, of the config's shapes: the data need not be there."""
+    fake = config.data.copy_and_resolve_references().unlock()
+    fake.source = "fake"
+    source = open_source(fake, fake.train_split, config.model.num_classes)
+    return read_training_batch(source, fake, config.seed, step=0, part=part)
 
 
 def _candidates(source: Source, example: Example, index: int) -> Iterator[Example]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inception_jax.evaluation.protocol import Combination
+from inception_jax.reporting.markdown import table as to_markdown
 
 COLUMNS = (
     "number of models",
@@ -56,11 +57,6 @@ def cells(row: Row, base: Row) -> tuple[str, ...]:
 
 def markdown(found: Sequence[Row], checkpoints: Sequence[str], caption: str) -> str:
     """The rows as a table in Markdown, with the caption above and the list of networks below."""
-    lines = [caption, "", _line(COLUMNS), "|" + "---:|" * len(COLUMNS)]
-    lines += [_line(cells(row, found[0])) for row in found]
-    lines += ["", *(f"{number}. `{name}`" for number, name in enumerate(checkpoints, 1))]
-    return "\n".join(lines) + "\n"
-
-
-def _line(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(texts) + " |"
+    rows = (cells(row, found[0]) for row in found)
+    networks = "".join(f"{number}. `{name}`\n" for number, name in enumerate(checkpoints, 1))
+    return f"{caption}\n\n{to_markdown(COLUMNS, rows)}\n{networks}"

@@ -1,11 +1,36 @@
 """What an exported network says of itself, in every format that has room for it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import inception_jax
 from inception_jax import configuration
 from inception_jax.evaluation.trained import Trained
+
+
+class Architecture(NamedTuple):
+    """What a network is called in programs and in texts, and whose it is (Markdown)."""
+
+    name: str
+    title: str
+    citation: str
+
+
+ARCHITECTURES = {
+    "googlenet": Architecture(
+        "GoogLeNet",
+        "GoogLeNet (Inception v1)",
+        "Szegedy et al., *Going Deeper with Convolutions*, CVPR 2015, "
+        "[arXiv 1409.4842](https://arxiv.org/abs/1409.4842).",
+    ),
+    "bn_inception": Architecture(
+        "BNInception",
+        "BN-Inception (Inception v2)",
+        "Ioffe and Szegedy, *Batch Normalization: Accelerating Deep Network Training by Reducing "
+        "Internal Covariate Shift*, ICML 2015, "
+        "[arXiv 1502.03167](https://arxiv.org/abs/1502.03167).",
+    ),
+}
 
 
 def describe(model: Trained) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from inception_jax.evaluation.trained import Trained
 from inception_jax.interop import model_card
-from inception_jax.interop.describe import describe
+from inception_jax.interop.describe import ARCHITECTURES, describe
 
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 MODEL_CARD = "README.md"
@@ -50,7 +50,7 @@ def config(model: Trained) -> dict[str, Any]:
     own = describe(model)
     names = own.pop("class_names")
     return {
-        "architectures": ["GoogLeNet"],
+        "architectures": [ARCHITECTURES[model.network.config.architecture].name],
         "model_type": "inception_jax",
         "num_channels": 3,
         **dataclasses.asdict(model.network.config),

@@ -10,7 +10,7 @@ from typing import Any
 
 from inception_jax import configuration, workdir
 from inception_jax.evaluation.trained import Trained
-from inception_jax.interop.describe import portable_config
+from inception_jax.interop.describe import ARCHITECTURES, portable_config
 from inception_jax.interop.published import CONFIGS
 from inception_jax.models.describe import describe as describe_network
 
@@ -61,8 +61,7 @@ def write(model: Trained) -> str:
         "Limitations": _limitations(model, results),
         "Licence": "The code that made it is under Apache-2.0. Whether the terms of the training "
         "data bind its weights as well is for the user to check.",
-        "Citation": "Szegedy et al., *Going Deeper with Convolutions*, CVPR 2015, "
-        "[arXiv 1409.4842](https://arxiv.org/abs/1409.4842).",
+        "Citation": ARCHITECTURES[model.network.config.architecture].citation,
     }
     text = "\n\n".join(f"## {title}\n\n{section}" for title, section in sections.items())
     return f"---\n{front}---\n\n# {model.config.name}\n\n{_introduction(model)}\n\n{text}\n"
@@ -83,11 +82,12 @@ def find_results(model: Trained) -> Iterator[dict[str, Any]]:
 
 
 def _front_matter(model: Trained, results: list[dict[str, Any]]) -> dict[str, Any]:
+    architecture = model.network.config.architecture
     front: dict[str, Any] = {
         "license": "apache-2.0",
         "library_name": "jax",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "googlenet", "inception", "jax", "flax"],
+        "tags": ["image-classification", architecture, "inception", "jax", "flax"],
     }
     if not _is_random(model) and not model.description.get("source"):
         front["datasets"] = [model.config.data.name.split("/")[0]]
@@ -118,7 +118,8 @@ def _model_index_entry(model: Trained, result: dict[str, Any]) -> dict[str, Any]
 
 def _introduction(model: Trained) -> str:
     config = model.network.config
-    costs = describe_network(config)
+    costs = describe_network(model.network)
+    title = ARCHITECTURES[config.architecture].title
     heads = (
         f"{costs.parameters:,} parameters, {costs.training_parameters:,} with the auxiliary heads "
         "that only training uses"
@@ -131,8 +132,8 @@ def _introduction(model: Trained) -> str:
         "none": "no normalisation",
     }[config.norm]
     return (
-        f"GoogLeNet (Inception v1) with {normalization}, in JAX and Flax. It classifies RGB images "
-        f"of {config.image_size}x{config.image_size} pixels into {config.num_classes} classes; "
+        f"{title} with {normalization}, in JAX and Flax. It classifies RGB images of "
+        f"{config.image_size}x{config.image_size} pixels into {config.num_classes} classes; "
         f"their names are `id2label` in `config.json`.\n\n"
         f"- {heads}\n"
         f"- {costs.multiply_adds / 1e6:,.1f} M multiply-adds an image, in {costs.convolutions} "

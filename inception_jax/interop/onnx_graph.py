@@ -21,7 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 import inception_jax
 from inception_jax.errors import UserError
 from inception_jax.evaluation.trained import Trained
-from inception_jax.interop.describe import describe
+from inception_jax.interop.describe import ARCHITECTURES, describe
+from inception_jax.models import response_norm
 from inception_jax.models.describe import describe as describe_network
 from inception_jax.models.googlenet import (
     ConvolutionRow,
@@ -31,14 +32,13 @@ from inception_jax.models.googlenet import (
     Row,
 )
 from inception_jax.models.inception import POOL_WINDOW, Branch, Convolution, ModuleRow, Pool
-from inception_jax.models.layers import BATCH_NORM_EPSILON, LRN_ALPHA, LRN_K, LRN_SIZE
+from inception_jax.models.layers import BATCH_NORM_EPSILON
 
 log = logging.getLogger(__name__)
 
 # The oldest that has every operator used here as it is today: ONNX 1.10 and its runtimes, of 2021.
 OPSET, IR_VERSION = 15, 8
 
-LRN_BETA = 0.75
 MOST_BYTES = 2**31 - 2**20  # of weights: a file of protocol buffers ends at 2 GiB
 
 
@@ -65,7 +65,7 @@ def to_onnx(model: Trained) -> onnx.ModelProto:
     graph = _Graph(flatten_dict(model.params, sep="/") | flatten_dict(model.batch_stats, sep="/"))
     x = graph.normalize("images", data.mean, data.std)
     # The sizes between the layers are the network's own: no second copy of their arithmetic.
-    sizes = {layer.name: layer.output[0] for layer in describe_network(config).layers}
+    sizes = {layer.name: layer.output[0] for layer in describe_network(model.network).layers}
     size = config.image_size
     for row in config.rows():
         x = _add_row(graph, row, x, config, size, sizes[row.name])
@@ -81,8 +81,9 @@ def to_onnx(model: Trained) -> onnx.ModelProto:
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", config.num_classes])
         for name in ("logits", "probabilities")
     ]
+    name = ARCHITECTURES[config.architecture].name
     exported = helper.make_model(
-        helper.make_graph(graph.nodes, "GoogLeNet", [pixels], outputs, graph.weights),
+        helper.make_graph(graph.nodes, name, [pixels], outputs, graph.weights),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="inception_jax",
@@ -162,9 +163,13 @@ def _add_row(
             pads = _pads(size, output_size, row.window, 2, same=same)
             return graph.pool("max", row.name, x, row.window, 2, pads)
         case LocalResponseNormRow():  # ONNX divides alpha by the size, too
-            return graph.add(
-                "LRN", row.name, x, size=LRN_SIZE, alpha=LRN_ALPHA, beta=LRN_BETA, bias=LRN_K
-            )
+            attributes = {
+                "size": response_norm.SIZE,
+                "alpha": response_norm.ALPHA,
+                "beta": response_norm.BETA,
+                "bias": response_norm.K,
+            }
+            return graph.add("LRN", row.name, x, **attributes)
         case ModuleRow():
             outputs = [
                 _add_branch(graph, row.name, branch, x, config, size, output_size)

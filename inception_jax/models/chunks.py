@@ -19,7 +19,7 @@ def map_chunks(function: Callable[..., jax.Array], *batches: jax.Array) -> jax.A
         result = function(*_chunk(folded, number))
         return jax.lax.dynamic_update_index_in_dim(results, result, number, axis=1)
 
-    results = jnp.zeros((shape.shape[0] // chunks, chunks, *example), shape.dtype)
+    results = jax.lax.empty((shape.shape[0] // chunks, chunks, *example), shape.dtype)
     return jax.lax.fori_loop(0, chunks, fill, results).reshape(-1, *example)
 
 

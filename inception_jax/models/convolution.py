@@ -26,16 +26,14 @@ def convolve(
     kernel: jax.Array,
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
-    **of_flax: Any,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated` as Flax calls it, for layers without dilation and groups.
+    """`jax.lax.conv_general_dilated`, for layers without dilation and groups.
 
     Args:
       images: [batch, height, width, channels].
       kernel: [height, width, channels, filters].
       window_strides: in pixels.
       padding: SAME, or pixels before and after, of each axis.
-      **of_flax: what is left at its defaults.
     """
     strides = tuple(window_strides)
     if isinstance(padding, str):

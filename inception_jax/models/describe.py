@@ -11,8 +11,8 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 
-from inception_jax.models.googlenet import AUXILIARY_HEADS, GoogLeNetConfig
-from inception_jax.models.network import Network, build
+from inception_jax.models.googlenet import AUXILIARY_HEADS
+from inception_jax.models.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,33 +39,35 @@ class Description:
     layers: tuple[Layer, ...]
 
 
-def describe(config: GoogLeNetConfig) -> Description:
-    """Describes the network of `config`, without allocating it."""
-    network = build(config)
+def describe(network: Network) -> Description:
+    """Describes a network, without allocating it."""
+    config = network.config
     names = [row.name for row in config.rows()]
     names += ["loss3/pool" if config.head == "average_pool" else "loss3/fc", "loss3/classifier"]
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}  # of what each computes last
     multiply_adds: Counter[str] = Counter()
-    convolutions = 0
     for scope, equation in _equations(_forward(network, train=False), ""):
         name = next((n for n in names if f"{scope}/".startswith(f"{n}/")), None)
         if name is None:
             continue
         shapes[name] = equation.outvars[0].aval.shape[1:]
         multiply_adds[name] += _multiply_adds(equation)
-        convolutions += equation.primitive.name == "conv_general_dilated"
+    shapes |= network.output_shapes()  # with a pool after it, a row's last computation is smaller
 
-    sizes = {
-        "/".join(str(key.key) for key in path): math.prod(leaf.shape)
+    params = {
+        "/".join(str(key.key) for key in path): leaf
         for path, leaf in jax.tree.leaves_with_path(network.params)
     }
+    sizes = {path: math.prod(leaf.shape) for path, leaf in params.items()}
     training_parameters = sum(sizes.values())
+    heads = tuple(f"{head}/" for head in AUXILIARY_HEADS.values())
     auxiliary = sum(_size_under(sizes, head) for head in AUXILIARY_HEADS.values())
+    kernels = [path for path, leaf in params.items() if leaf.ndim == 4]
     return Description(
         parameters=training_parameters - auxiliary,
         training_parameters=training_parameters,
         multiply_adds=multiply_adds.total(),
-        convolutions=convolutions,
+        convolutions=sum(not path.startswith(heads) for path in kernels),
         layers=tuple(
             Layer(name, shapes[name], _size_under(sizes, name), multiply_adds[name])
             for name in names
@@ -73,12 +75,11 @@ def describe(config: GoogLeNetConfig) -> Description:
     )
 
 
-def training_multiply_adds(config: GoogLeNetConfig) -> int:
+def training_multiply_adds(network: Network) -> int:
     """Of one image in a training step: forward, then back to parameters and to inputs.
 
     Auxiliary heads count. Back from the first layer to the images does not: nobody asks for that.
     """
-    network = build(config)
     forward = [
         _multiply_adds(equation) for _, equation in _equations(_forward(network, train=True), "")
     ]
@@ -86,13 +87,12 @@ def training_multiply_adds(config: GoogLeNetConfig) -> int:
     return 3 * sum(forward) - first
 
 
-def activation_bytes(config: GoogLeNetConfig, batch_size: int) -> int:
+def activation_bytes(network: Network, batch_size: int) -> int:
     """What a training step keeps of the forward pass for the gradient: bytes, of the whole batch.
 
     As JAX differentiates the network, before a compiler drops or recomputes some of it.
     """
-    network = build(config)
-    size = config.image_size
+    size = network.config.image_size
     images = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
 
     def residuals(params: Any, batch_stats: Any, images: jax.Array) -> list[jax.Array]:

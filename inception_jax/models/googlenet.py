@@ -6,7 +6,9 @@ Layers carry the names of Caffe's bvlc_googlenet, so that weights and papers can
 
 import dataclasses
 import functools
+import itertools
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +27,7 @@ from inception_jax.models.layers import (
     GlobalAveragePool,
     LocalResponseNorm,
     MaxPool,
+    relu,
 )
 
 
@@ -77,7 +80,15 @@ STEMS: dict[str, tuple[TableRow, ...]] = {
         ConvolutionRow("conv2/3x3", 3, 1, 192),
         LocalResponseNormRow("conv2/norm2"),
     ),
-    # Section 4 keeps "the lower layers in traditional convolutional fashion"; these two do not.
+    # One reduction, after both convolutions: a third of small's multiply-adds.
+    "medium": (
+        ConvolutionRow("conv1/3x3", 3, 1, 64),
+        LocalResponseNormRow("conv1/norm1"),
+        ConvolutionRow("conv2/3x3", 3, 1, 192),
+        LocalResponseNormRow("conv2/norm2"),
+        MaxPoolRow("pool2/3x3_s2"),
+    ),
+    # Section 4 keeps "the lower layers in traditional convolutional fashion"; these do not.
     "inception": (
         ConvolutionRow("conv1/7x7_s2", 7, 2, 64),
         MaxPoolRow("pool1/3x3_s2"),
@@ -91,6 +102,13 @@ STEMS: dict[str, tuple[TableRow, ...]] = {
         LocalResponseNormRow("conv1/norm1"),
         _LOWER_MODULE,
         LocalResponseNormRow("conv2/norm2"),
+    ),
+    "medium_inception": (
+        ConvolutionRow("conv1/3x3", 3, 1, 64),
+        LocalResponseNormRow("conv1/norm1"),
+        _LOWER_MODULE,
+        LocalResponseNormRow("conv2/norm2"),
+        MaxPoolRow("pool2/3x3_s2"),
     ),
 }
 
@@ -262,7 +280,7 @@ class AuxiliaryHead(nnx.Module):
         with jax.named_scope("conv"):
             x = self.conv(x, train=train)
         with jax.named_scope("fc"):
-            x = jax.nn.relu(self.fc(_flatten(x)))
+            x = relu(self.fc(_flatten(x)))
         x = self.dropout(x, deterministic=not train, rngs=rngs)
         with jax.named_scope("classifier"):
             return self.classifier(x).astype(jnp.float32)
@@ -289,7 +307,7 @@ class MainHead(nnx.Module):
             x = _flatten(x)
         else:
             with jax.named_scope("fc"):
-                x = jax.nn.relu(self.fc(_flatten(x)))
+                x = relu(self.fc(_flatten(x)))
         x = self.dropout(x, deterministic=not train, rngs=rngs)
         with jax.named_scope("classifier"):
             return self.classifier(x).astype(jnp.float32)
@@ -341,9 +359,13 @@ class GoogLeNet(nnx.Module):
         """
         x = images.astype(self.config.dtype)
         auxiliary = []
-        for row in self.config.rows():
+        for row, pool in _with_pools(self.config.rows()):
+            layer = functools.partial(_lookup(self, row.name), train=train)
+            if pool is not None:
+                maxima = functools.partial(_lookup(self, pool.name), train=train)
+                layer = functools.partial(layer, pool=jax.named_scope(pool.name)(maxima))
             with jax.named_scope(row.name):
-                x = _lookup(self, row.name)(x, train=train)
+                x = layer(x)
             head = self.config.auxiliary_heads().get(row.name)
             if train and head is not None:
                 with jax.named_scope(head):
@@ -351,6 +373,29 @@ class GoogLeNet(nnx.Module):
         with jax.named_scope("loss3"):
             logits = self.loss3(x, train=train, rngs=rngs)
         return Outputs(logits, tuple(auxiliary))
+
+    def activations(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
+        """Each row's name and output, [batch, height, width, channels], as at inference.
+
+        Args:
+          images: as above.
+        """
+        x = images.astype(self.config.dtype)
+        for row in self.config.rows():
+            x = _lookup(self, row.name)(x, train=False)
+            yield row.name, x
+
+
+def _with_pools(rows: Sequence[Row]) -> Iterator[tuple[Row, MaxPoolRow | None]]:
+    """The rows; a max pool after convolutions comes with them, since they apply it sooner."""
+    taken = None
+    for row, following in itertools.zip_longest(rows, rows[1:]):
+        if row is taken:
+            continue
+        # A head's input is the whole output.
+        convolves = isinstance(row, ConvolutionRow | ModuleRow) and row.name not in AUXILIARY_HEADS
+        taken = following if convolves and isinstance(following, MaxPoolRow) else None
+        yield row, taken
 
 
 class _Group(nnx.Module):

@@ -1,13 +1,20 @@
 """The Inception module (paper, section 4 and figure 2): parallel branches, concatenated."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inception_jax.models.layers import AveragePool, ConvUnit, MaxPool
+from inception_jax.models.layers import (
+    AveragePool,
+    ConvUnit,
+    MaxPool,
+    Pooling,
+    side_by_side,
+    unpooled,
+)
 
 POOL_WINDOW = 3  # pixels (section 4)
 
@@ -37,6 +44,23 @@ class ModuleRow:
 
     name: str
     branches: tuple[Branch, ...]
+
+    def channels(self, total: int) -> dict[str, slice]:
+        """{branch: its channels among the `total` of the module's output}.
+
+        A branch is called as its last layer, `3x3`, or `pool` where that passes its channels on.
+        """
+        found: dict[str, slice] = {}
+        start = 0
+        for branch in self.branches:
+            last = branch[-1]
+            match last:
+                case Convolution():
+                    found[last.name] = slice(start, start + last.filters)
+                    start += last.filters
+                case Pool():  # only the last branch ends in one
+                    found["pool"] = slice(start, total)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,20 +123,35 @@ class Inception(nnx.Module):
                     setattr(self, part.name, ConvUnit(*shape, **unit))
                     channels = part.filters
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Outputs lie next to one another; all pools see what the module sees."""
+    def __call__(self, x: jax.Array, *, train: bool, pool: Pooling = unpooled) -> jax.Array:
+        """Outputs lie next to one another; all pools of branches see what the module sees.
+
+        `pool` takes the maximum of windows of the output, here of each branch by itself: the larger
+        array of all is never put together.
+        """
+        first = [part for part, *_ in self.branches if _is_pointwise(part)]
+        with jax.named_scope("+".join(part.name for part in first)):
+            units = [getattr(self, part.name) for part in first]
+            computed = dict(zip(first, side_by_side(units, x, train=train), strict=True))
         outputs = []
         for branch in self.branches:
             y = x
             for part in branch:
+                at_the_end = pool if part is branch[-1] else unpooled
                 match part:
+                    case Convolution() if part in computed:
+                        y = at_the_end(computed[part])
                     case Convolution():
                         with jax.named_scope(part.name):
-                            y = getattr(self, part.name)(y, train=train)
+                            y = getattr(self, part.name)(y, train=train, pool=at_the_end)
                     case Pool():
-                        y = _pool(part)(y, train=train)
+                        y = at_the_end(_pool(part)(y, train=train))
             outputs.append(y)
         return jnp.concatenate(outputs, axis=-1)
+
+
+def _is_pointwise(part: Convolution | Pool) -> TypeGuard[Convolution]:
+    return isinstance(part, Convolution) and (part.kernel, part.stride) == (1, 1)
 
 
 def _pool(pool: Pool) -> nnx.Module:

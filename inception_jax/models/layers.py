@@ -5,21 +5,39 @@ network is a table of rows. Geometry and constants are those of Caffe's bvlc_goo
 paper leaves them open (see the README's table of departures).
 """
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from inception_jax.models import batch_normalization
+from inception_jax.models.batch_normalization import BatchNormReLU
 from inception_jax.models.convolution import convolve
 from inception_jax.models.max_pooling import max_pool
-
-LRN_SIZE = 5  # channels; bvlc_googlenet/train_val.prototxt, the paper gives no constants
-LRN_ALPHA = 1e-4  # divided by the size, as Caffe does
-LRN_K = 1.0
+from inception_jax.models.response_norm import local_response_norm
 
 BATCH_NORM_EPSILON = 1e-3  # TF-slim and torchvision GoogLeNet
 BATCH_NORM_MOMENTUM = 0.9  # running statistics follow the last ~10 batches; short runs need that
+
+Pooling = Callable[[jax.Array], jax.Array]
+
+
+@jax.custom_jvp
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), whose gradient is worked out from the result, so that `x` need not be kept."""
+    return jnp.maximum(x, 0)
+
+
+# Not y > 0: XLA turns it into x > 0, and keeps both.
+relu.defjvps(lambda tangent, y, x: jnp.where(y != 0, tangent, 0))
+
+
+def unpooled(x: jax.Array) -> jax.Array:
+    """No pool at all."""
+    return x
 
 
 class ConvUnit(nnx.Conv):
@@ -29,6 +47,9 @@ class ConvUnit(nnx.Conv):
     TensorFlow pads, (2, 3) there. With batch normalisation, which has a bias of its own, the
     convolution has none, unless `batch_norm_bias` keeps it.
     """
+
+    strides: tuple[int, int]
+    padding: str | Sequence[tuple[int, int]]
 
     def __init__(
         self,
@@ -50,12 +71,11 @@ class ConvUnit(nnx.Conv):
             strides=(stride, stride),
             padding="SAME" if padding == "same" else [((kernel - 1) // 2, (kernel - 1) // 2)] * 2,
             use_bias=not batch_norm or batch_norm_bias,
-            conv_general_dilated=convolve,
             dtype=dtype,
             rngs=rngs,
         )
         self.norm = (
-            nnx.BatchNorm(
+            BatchNormReLU(
                 out_channels,
                 momentum=BATCH_NORM_MOMENTUM,
                 epsilon=BATCH_NORM_EPSILON,
@@ -66,26 +86,45 @@ class ConvUnit(nnx.Conv):
             else None
         )
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:  # type: ignore[override]
-        x = super().__call__(x)
-        if self.norm is not None:
-            x = self.norm(x, use_running_average=not train)
-        return jax.nn.relu(x)
+    def __call__(  # type: ignore[override]
+        self, x: jax.Array, *, train: bool, pool: Pooling = unpooled
+    ) -> jax.Array:
+        """The output, pooled: `pool` takes the maximum of windows."""
+        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        return _finish([self], convolve(x, kernel, self.strides, self.padding), train, pool)
+
+
+def side_by_side(units: Sequence[ConvUnit], x: jax.Array, *, train: bool) -> list[jax.Array]:
+    """The outputs of several 1x1 convolutions with stride 1 of one input, worked out as one.
+
+    Each by itself would read the input again, forward and backward, and fill a product's width
+    badly: the narrowest of Table 1 has 16 filters.
+    """
+    dtype = units[0].dtype
+    kernel = jnp.concatenate([unit.kernel[...] for unit in units], axis=-1).astype(dtype)
+    x = _finish(units, convolve(x.astype(dtype), kernel, (1, 1), "VALID"), train, unpooled)
+    ends = list(itertools.accumulate(unit.out_features for unit in units))
+    return jnp.split(x, ends[:-1], axis=-1)
+
+
+def _finish(units: Sequence[ConvUnit], x: jax.Array, train: bool, pool: Pooling) -> jax.Array:
+    """What comes after the convolutions, of outputs that lie next to one another."""
+    biases = [unit.bias[...] for unit in units if unit.bias is not None]
+    norms = [unit.norm for unit in units if unit.norm is not None]
+    # Neither a bias nor ReLU changes which is the largest of a window: rather of fewer pixels.
+    x = x if norms else pool(x)
+    if biases:
+        x += jnp.concatenate(biases).astype(x.dtype).reshape(1, 1, 1, -1)
+    if norms:
+        return pool(batch_normalization.side_by_side(norms, x, train=train))
+    return relu(x)
 
 
 class LocalResponseNorm(nnx.Module):
-    """Krizhevsky's normalisation across channels: x / (k + alpha / size * sum of squares)^0.75."""
+    """Krizhevsky's normalisation across channels: see `response_norm`."""
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        channels, half = x.shape[-1], LRN_SIZE // 2
-        squares = jnp.pad(jnp.square(x.astype(jnp.float32)), [(0, 0)] * 3 + [(half, half)])
-        total = sum(
-            jax.lax.slice_in_dim(squares, shift, shift + channels, axis=-1)
-            for shift in range(LRN_SIZE)
-        )
-        root = jax.lax.rsqrt(LRN_K + LRN_ALPHA / LRN_SIZE * total)
-        # base^-0.75 as base^-0.5 * sqrt(base^-0.5): a general power is many times slower.
-        return (x * (root * jnp.sqrt(root))).astype(x.dtype)
+        return local_response_norm(x)
 
 
 class MaxPool(nnx.Module):
@@ -114,12 +153,28 @@ class AveragePool(nnx.Module):
     """
 
     def __init__(self, window: int, stride: int, padding: str = "valid"):
-        self.window, self.stride, self.padding = window, stride, padding
+        self.window, self.stride = window, stride
+        self.outside = window // 2 if padding == "zeros" else 0  # pixels
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return jax.lax.platform_dependent(x, cpu=self._products, default=self._windows)
+
+    def _windows(self, x: jax.Array) -> jax.Array:
         window, strides = (self.window, self.window), (self.stride, self.stride)
-        half = self.window // 2 if self.padding == "zeros" else 0
-        return nnx.avg_pool(x, window, strides, [(half, half)] * 2)
+        return nnx.avg_pool(x, window, strides, [(self.outside, self.outside)] * 2)
+
+    def _products(self, x: jax.Array) -> jax.Array:
+        """The same as matrix products: XLA's gradient of windows is ten times as slow on a CPU."""
+        rows, columns = (self._inside(size).astype(x.dtype) for size in x.shape[1:3])
+        sums = jnp.einsum("ph,qw,bhwc->bpqc", rows, columns, x, preferred_element_type=jnp.float32)
+        return (sums / self.window**2).astype(x.dtype)
+
+    def _inside(self, size: int) -> jax.Array:
+        """Which pixels lie in each window: [windows, size]."""
+        windows = (size + 2 * self.outside - self.window) // self.stride + 1
+        first = jnp.arange(windows)[:, None] * self.stride - self.outside
+        pixel = jnp.arange(size)[None, :]
+        return (first <= pixel) & (pixel < first + self.window)
 
 
 class AdaptiveAveragePool(nnx.Module):

@@ -1,7 +1,7 @@
 """A network as pure functions of plain dictionaries: the only place where NNX meets the outside."""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +43,46 @@ class Network:
         Returns:
           The outputs, and the batch statistics (updated in training).
         """
-        # NNX updates statistics in place, which host arrays would not survive.
-        batch_stats = jax.tree.map(jnp.asarray, batch_stats)
-        model = nnx.merge(self.graph, params, batch_stats)
+        model = self._merge(params, batch_stats)
         rngs = None if dropout_key is None else nnx.Rngs(dropout=dropout_key)
         outputs = model(images, train=train, rngs=rngs)
         return outputs, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+    def activations(
+        self, params: Tree, batch_stats: Tree, images: jax.Array, name: str
+    ) -> jax.Array:
+        """The output of the row `name`, [batch, height, width, channels], as at inference.
+
+        Args:
+          params: as in `apply`.
+          batch_stats: as in `apply`.
+          images: as in `apply`.
+          name: of a row, `inception_3a`.
+
+        Raises:
+          UsageError: there is no such row.
+        """
+        for row, output in self._merge(params, batch_stats).activations(images):
+            if row == name:
+                return output
+        names = ", ".join(row.name for row in self.config.rows())
+        raise UsageError(f"the network has no {name!r}; there are {names}")
+
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each row, for one image: height, width, channels."""
+        size = self.config.image_size
+
+        def outputs(params: Tree, batch_stats: Tree) -> dict[str, jax.Array]:
+            images = jnp.zeros((1, size, size, 3))
+            return dict(self._merge(params, batch_stats).activations(images))
+
+        shapes = jax.eval_shape(outputs, self.params, self.batch_stats)
+        return {name: output.shape[1:] for name, output in shapes.items()}
+
+    def _merge(self, params: Tree, batch_stats: Tree) -> GoogLeNet:
+        # NNX updates statistics in place, which host arrays would not survive.
+        batch_stats = jax.tree.map(jnp.asarray, batch_stats)
+        return nnx.merge(self.graph, params, batch_stats)
 
 
 def network_config(config: ConfigDict) -> GoogLeNetConfig:
@@ -65,9 +99,20 @@ def network_config(config: ConfigDict) -> GoogLeNetConfig:
     return GoogLeNetConfig(image_size=config.data.image_size, **values)
 
 
+class _OneKey:
+    """In place of nnx.Rngs, whose bookkeeping is half of the time where only shapes count."""
+
+    def __init__(self):
+        self._key = jax.random.key(0)
+
+    def params(self) -> jax.Array:
+        """The key of every parameter."""
+        return self._key
+
+
 def build(config: GoogLeNetConfig) -> Network:
     """Builds the network without allocating it."""
-    model = nnx.eval_shape(lambda: GoogLeNet(config, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: GoogLeNet(config, rngs=cast(nnx.Rngs, _OneKey())))
     graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
     params, batch_stats = map(nnx.to_pure_dict, states)
     return Network(config, graph, params, batch_stats)

@@ -198,9 +198,11 @@ def layer_of(name: str, layers: Sequence[str]) -> str:
     if not name:
         return UNNAMED
     _, _, scope = name.partition("/")
-    scope = re.sub(r"\b\w+\(|\)", "", scope) + "/"
-    found = [layer for layer in layers if scope.startswith(f"{layer}/")]
-    return max(found, key=len, default=OTHER)
+    scope = "/" + re.sub(r"\b\w+\(|\)", "", scope) + "/"
+    # The innermost, and of two that begin there the longer: convolutions apply the pool after them.
+    found = [(scope.rfind(f"/{layer}/"), len(layer), layer) for layer in layers]
+    position, _, layer = max(found, default=(-1, 0, OTHER))
+    return layer if position >= 0 else OTHER
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from inception_jax.distributed import devices
 from inception_jax.models.describe import describe, training_multiply_adds
 from inception_jax.models.googlenet import AUXILIARY_HEADS
-from inception_jax.models.network import network_config
+from inception_jax.models.network import build, network_config
 from inception_jax.planning import compiled, topology
 from inception_jax.planning.compiled import Refusal
 from inception_jax.planning.step import Step, compile_step
@@ -116,7 +116,7 @@ def _program(program: Compiled | Refusal, config: ConfigDict, count: int) -> Est
         return dict.fromkeys(PROGRAM)
     costs = program.cost_analysis()
     assert costs is not None
-    network = network_config(config)
+    network = build(network_config(config))
     described = 2 * training_multiply_adds(network) * (config.data.batch_size // count)
     lines = compiled.instructions(program.as_text() or "")
     names = [layer.name for layer in describe(network).layers]

@@ -8,14 +8,13 @@ from jax.sharding import Mesh
 from jax.stages import Compiled, Wrapped
 from ml_collections import ConfigDict
 
-from inception_jax.data.pipeline import check_data, read_training_batch
-from inception_jax.data.sources import open_source
+from inception_jax.data.pipeline import check_data, read_fake_batch
 from inception_jax.distributed import devices
 from inception_jax.models.network import build, network_config
 from inception_jax.planning.compiled import Refusal, compile_or_refuse
 from inception_jax.training.loop import make_plan, make_step
 
-# The data need not be there. Its size turns epochs into steps: constants that change no cost.
+# Data need not be there. Its size turns epochs into steps: constants that change no cost.
 EXAMPLES = 1_281_167  # ILSVRC's
 
 
@@ -49,12 +48,10 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
 
 def describe_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """A global batch on the mesh, without its contents: what `training_batches` yields."""
-    fake = config.data.copy_and_resolve_references().unlock()
-    fake.source = "fake"
-    source = open_source(fake, fake.train_split, config.model.num_classes)
-    one = read_training_batch(source, fake, config.seed, step=0, part=slice(0, 1))
+    one = read_fake_batch(config, slice(0, 1))
+    batch_size = config.data.batch_size
     return {
-        name: _described(rows, (fake.batch_size, *rows.shape[1:]), devices.split_batch(mesh))
+        name: _described(rows, (batch_size, *rows.shape[1:]), devices.split_batch(mesh))
         for name, rows in one.items()
     }
 

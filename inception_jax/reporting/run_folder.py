@@ -9,6 +9,8 @@ from inception_jax.errors import UserError
 from inception_jax.reporting.metrics_log import read_lines
 from inception_jax.training import durations
 
+_MOST_STEPS = 2**53  # above, floats skip whole numbers
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
@@ -32,25 +34,37 @@ class RunFolder:
 
 
 def read(folder: Path) -> RunFolder:
-    """Never fails: what cannot be read is broken."""
-    if not (folder / workdir.CONFIG).exists():
-        note = "no config.json" if folder.is_dir() else "no such folder"
-        return RunFolder(folder, "empty", note)
+    """Never fails: what cannot be read is broken, and says why."""
+    found = RunFolder(folder, "broken")
     try:
+        if not (folder / workdir.CONFIG).is_file():
+            note = "no config.json" if folder.is_dir() else "no such folder"
+            return dataclasses.replace(found, status="empty", note=note)
         config = workdir.read_config(folder / workdir.CONFIG)
-        configuration.from_dict(config)
-        metrics = read_lines(folder / workdir.METRICS)
-        for line in metrics:
-            if not isinstance(line.get("step"), int):
-                raise UserError(f"{folder / workdir.METRICS} has a line without a step")
-            if not isinstance(line.get("epoch", 0), int | float):
-                raise UserError(f"{folder / workdir.METRICS} has an epoch that is no number")
-        total = _total_steps(config, metrics)
-    except (UserError, OSError, UnicodeDecodeError) as error:
-        return RunFolder(folder, "broken", str(error))
-    found = RunFolder(folder, "stopped", "", config, metrics, total)
-    status, note = _status(found)
-    return dataclasses.replace(found, status=status, note=note)
+        configuration.override(configuration.from_dict(config), [])
+        found = dataclasses.replace(found, config=config)
+        metrics = _read_metrics(folder / workdir.METRICS)
+        found = dataclasses.replace(found, metrics=metrics)
+        found = dataclasses.replace(found, total_steps=_total_steps(config, metrics))
+        status, note = _status(found)
+        return dataclasses.replace(found, status=status, note=note)
+    except Exception as error:  # a folder of a run may have anything in it, and others are waiting
+        return dataclasses.replace(found, note=str(error) or type(error).__name__)
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file")
+    lines = read_lines(path)
+    for number, line in enumerate(lines, 1):
+        step, epoch = line.get("step"), line.get("epoch", 0)
+        if type(step) is not int or not 0 <= step <= _MOST_STEPS:
+            raise UserError(f"{path}, line {number}: its step is none")
+        if type(epoch) not in (int, float) or not 0 <= epoch <= _MOST_STEPS:  # NaN is neither
+            raise UserError(f"{path}, line {number}: its epoch is none")
+        if not isinstance(line.get("split", ""), str):
+            raise UserError(f"{path}, line {number}: its split is none")
+    return lines
 
 
 def _status(run: RunFolder) -> tuple[str, str]:
@@ -67,7 +81,7 @@ def _status(run: RunFolder) -> tuple[str, str]:
 def _total_steps(config: dict[str, Any], metrics: list[dict[str, Any]]) -> int | None:
     """None where it cannot be known yet: epochs, and no line that says how long one is."""
     batch_size = config["data"]["batch_size"]
-    known = [line for line in metrics if line.get("epoch")]
+    known = [line for line in metrics if line.get("epoch") and line["step"]]
     examples = round(known[-1]["step"] * batch_size / known[-1]["epoch"]) if known else 0
     text = config["training"]["total"]
     if not known and "epoch" in text:

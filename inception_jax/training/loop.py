@@ -12,16 +12,17 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inception_jax import configuration, workdir
+from inception_jax import configuration, json_files, workdir
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe_run
 from inception_jax.data import from_data, order
 from inception_jax.data.decode import BadImageError
 from inception_jax.data.pipeline import check_data, read_ahead_bytes, training_batches
 from inception_jax.data.sources import open_source
-from inception_jax.distributed import devices, preemption, processes, watchdog
+from inception_jax.distributed import devices, peak_rates, preemption, processes, watchdog
 from inception_jax.errors import PreemptedError, UsageError, UserError
 from inception_jax.evaluation.protocol import make_evaluate
+from inception_jax.models.describe import describe, training_multiply_adds
 from inception_jax.models.network import Network, build, network_config
 from inception_jax.reporting import console, progress
 from inception_jax.reporting.stopwatch import Stopwatch
@@ -119,6 +120,9 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     description = describe_run(config, source) | {"total_steps": plan.total}
     _check_same_job(description, test.fingerprint)
 
+    peak_flops = peak_rates.peak_flops(mesh)
+    flops_per_image = 2 * training_multiply_adds(network) if peak_flops else 0
+
     footprint = read_ahead_bytes(config.data, len(source))
     log.info(
         f"{len(source):,} training images; reading ahead takes at most {footprint / 1e6:,.1f} MB "
@@ -128,6 +132,8 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     with contextlib.ExitStack() as until_saved, contextlib.ExitStack() as stack:
         if processes.is_first():
             stack.enter_context(workdir.claim(folder, description["config"]))
+            costs = dataclasses.asdict(describe(network))
+            json_files.replace(folder / workdir.MODEL, json_files.to_text(costs, indent=2) + "\n")
         log_file = folder / workdir.LOGS / f"process_{jax.process_index()}.log"
         console.add_file(logging.getLogger("inception_jax"), log_file)
         stack.enter_context(watchdog.watch(config.training.watchdog))
@@ -156,6 +162,9 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
             if step % plan.log_every and step != plan.total:
                 return
             rates = watch.read(step)
+            if peak_flops:
+                done = rates["images_per_second"] * flops_per_image
+                rates["model_flops_utilization"] = done / peak_flops
             epoch = step * config.data.batch_size / len(source)
             record.write(step, {"epoch": epoch, **values, **rates})
             show(

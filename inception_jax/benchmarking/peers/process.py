@@ -1,6 +1,6 @@
 """Other programs that do the same work, each in a process of its own.
 
-A peer is a module that is run with `python -m`. It reads from standard input one JSON line with
+A peer is a Python program. It reads from standard input one JSON line with
 what to do, and for each example a JSON line `{"label": ..., "bytes": ...}` followed by that many
 bytes of its image file. It prints `{"ready": {...}}` with what it is. From then on it answers each
 line `measure` with the fields of a `throughput.Speed`, and answers only when it has come to rest,
@@ -15,12 +15,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
 from inception_jax.benchmarking.throughput import Speed
 from inception_jax.errors import UserError
 
-PEERS = {"tf.data": "inception_jax.benchmarking.peers.tf_data"}
+ROOT = Path(__file__).parents[3]
+PLAIN = ROOT / "tests" / "benchmarks" / "plain_googlenet.py"
+
+# Name: what Python is to run.
+PROGRAMS = {
+    "tf.data": ("-m", "inception_jax.benchmarking.peers.tf_data"),
+    "torchvision": ("-m", "inception_jax.benchmarking.peers.torchvision_googlenet"),
+    "plain": (str(PLAIN),),
+}
 
 
 class Peer:
@@ -77,12 +86,14 @@ class Peer:
 
 
 @contextlib.contextmanager
-def start(name: str, spec: dict[str, Any], examples: Iterable[tuple[int, bytes]]) -> Iterator[Peer]:
+def start(
+    name: str, spec: dict[str, Any], examples: Iterable[tuple[int, bytes]] = ()
+) -> Iterator[Peer]:
     """Runs a peer for the time of the block; it is ready to measure.
 
     Args:
-      name: one of PEERS.
-      spec: what it is to do; `examples`, their number, among it.
+      name: one of PROGRAMS.
+      spec: what it is to do; `examples`, their number, among it where there are any.
       examples: labels and image files, given to it once, before anything is measured.
 
     Raises:
@@ -94,7 +105,7 @@ def start(name: str, spec: dict[str, Any], examples: Iterable[tuple[int, bytes]]
         tempfile.TemporaryDirectory(prefix="inception_jax_") as folder,
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
-            [sys.executable, "-m", PEERS[name]],
+            [sys.executable, *PROGRAMS[name]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -16,7 +16,6 @@ out, we decode a reduced image.
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,18 +30,16 @@ except ImportError as error:
     sys.exit(1)
 
 from inception_jax.benchmarking import throughput
-
-# At rest is who takes less than a tenth of a core for this long; in seconds.
-_REST, _REST_AT_MOST = 0.2, 30.0
+from inception_jax.benchmarking.peers.answering import come_to_rest, read_spec, say, serve
 
 
 def main() -> None:
     """Speaks the protocol of `inception_jax.benchmarking.peers.process`."""
-    spec = json.loads(sys.stdin.buffer.readline())
+    spec = read_spec()
     try:
         path = Path(spec["folder"]) / "examples.tfrecord"
         write_examples(path, spec["examples"], sys.stdin.buffer)
-        serve(path, spec)
+        serve_fastest(path, spec)
     except tf.errors.OpError as error:
         say(error=" ".join(error.message.split()))
 
@@ -59,7 +56,7 @@ def write_examples(path: Path, count: int, stream: BinaryIO) -> None:
             writer.write(example.SerializeToString())
 
 
-def serve(path: Path, spec: dict[str, Any]) -> None:
+def serve_fastest(path: Path, spec: dict[str, Any]) -> None:
     """Chooses the faster setting and measures it as often as it is told to."""
 
     def measure(batches: Iterator) -> throughput.Speed:
@@ -78,11 +75,7 @@ def serve(path: Path, spec: dict[str, Any]) -> None:
     batches = running[best]
     running.clear()  # ends the others
     say(ready={"version": tf.__version__, "parallel_calls": best, "tried": speeds})
-    for line in sys.stdin.buffer:
-        assert line == b"measure\n", line
-        speed = measure(batches)
-        come_to_rest()
-        say(**speed._asdict())
+    serve(lambda: measure(batches))
 
 
 def dataset(path: Path, spec: dict[str, Any], parallel_calls: int) -> tf.data.Dataset:
@@ -149,23 +142,6 @@ def resize(image: tf.Tensor, image_size: int, interpolations: list[str]) -> tf.T
     resized = tf.switch_case(choice, branches)
     resized.set_shape([image_size, image_size, 3])
     return resized
-
-
-def come_to_rest() -> None:
-    """Waits until all buffers are full and no thread of this process works any more."""
-    deadline = time.monotonic() + _REST_AT_MOST
-    while time.monotonic() < deadline:
-        before = time.process_time()
-        time.sleep(_REST)
-        if time.process_time() - before < 0.1 * _REST:
-            return
-    say(error=f"still busy after {_REST_AT_MOST:.0f} s with nobody asking")
-    sys.exit(1)
-
-
-def say(**answer: Any) -> None:
-    """One JSON line to who asked."""
-    print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+"""Small images beside one another as one PNG, pixel by pixel."""
+
+import io
+import math
+from collections.abc import Sequence
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image
+
+COLUMNS = 8
+WIDTH = 96  # pixels of a tile, about
+_GAP = 2  # white pixels between tiles
+
+
+def png(image: np.ndarray) -> bytes:
+    """uint8 [height, width, 3] as a file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png", optimize=True)
+    return file.getvalue()
+
+
+def tile(images: Sequence[np.ndarray], columns: int = COLUMNS, width: int = WIDTH) -> np.ndarray:
+    """Puts images of one size in rows, each enlarged by a whole factor to about `width` pixels.
+
+    Args:
+      images: uint8 [height, width, 3].
+      columns: in a row.
+      width: pixels; larger images stay as they are.
+    """
+    factor = max(1, round(width / images[0].shape[1]))
+    enlarged = [one.repeat(factor, axis=0).repeat(factor, axis=1) for one in images]
+    height, wide = enlarged[0].shape[:2]
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    shape = rows * (height + _GAP) - _GAP, columns * (wide + _GAP) - _GAP, 3
+    sheet = np.full(shape, 255, np.uint8)
+    for place, one in enumerate(enlarged):
+        top, left = (place // columns) * (height + _GAP), (place % columns) * (wide + _GAP)
+        sheet[top : top + height, left : left + wide] = one
+    return sheet
+
+
+def heat(values: np.ndarray, least: float, most: float) -> np.ndarray:
+    """Numbers [height, width] as colours from blue to yellow (cividis), uint8 [..., 3]."""
+    span = (values - least) / max(most - least, 1e-12)
+    colors = matplotlib.colormaps["cividis"](np.clip(span, 0, 1))
+    return np.round(255 * colors[..., :3]).astype(np.uint8)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An image or a map, smoothly enlarged."""
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,79 @@
+"""Local response normalisation, with a gradient of its own.
+
+Differentiated operation by operation it keeps several float32 arrays of the size of the images;
+here the gradient is worked out from the input and the sums of squares alone.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+SIZE = 5  # channels; bvlc_googlenet/train_val.prototxt, the paper gives no constants
+ALPHA = 1e-4  # divided by the size, as Caffe does
+K = 1.0
+BETA = 0.75  # what _root and its uses are written for
+
+
+@jax.custom_vjp
+def local_response_norm(x: jax.Array) -> jax.Array:
+    """x / (k + alpha / size * sum of squares)^0.75, of [batch, height, width, channels]."""
+    return _normalize(x)[0]
+
+
+def _normalize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The result in the dtype of `x`, and the float32 sums of squares."""
+    sums = _sum_of_neighbours(jnp.square(x.astype(jnp.float32)), x.dtype)
+    root = _root(sums)
+    return (x * (root * jnp.sqrt(root))).astype(x.dtype), sums
+
+
+def _forward(x: jax.Array) -> Any:
+    y, sums = _normalize(x)
+    # A barrier, since XLA would work the result out again, from float32 sums, wherever it is used.
+    # The rounding of sums changes the gradient less than its own does.
+    return jax.lax.optimization_barrier(y), (x, sums.astype(x.dtype))
+
+
+def _backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
+    x, sums = kept
+    root = _root(sums.astype(jnp.float32))
+    scale = root * jnp.sqrt(root)
+    shared = gradient * x * scale * jnp.square(root)
+    through_sums = 2 * BETA * ALPHA / SIZE * x * _sum_of_neighbours(shared, x.dtype)
+    return ((gradient * scale - through_sums).astype(x.dtype),)
+
+
+local_response_norm.defvjp(_forward, _backward)
+
+
+def _root(sums: jax.Array) -> jax.Array:
+    """base^-0.5 in float32: base^-0.75 is this times its root; a power is many times slower."""
+    return jax.lax.rsqrt(K + ALPHA / SIZE * sums)
+
+
+def _sum_of_neighbours(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Of float32 values, over SIZE channels around each; a product takes them in `dtype`."""
+    by_band = functools.partial(_by_band, dtype=dtype)
+    return jax.lax.platform_dependent(x, tpu=by_band, default=_by_shifts)
+
+
+def _by_shifts(x: jax.Array) -> jax.Array:
+    channels, half = x.shape[-1], SIZE // 2
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, half)])
+    shifted = [jax.lax.slice_in_dim(x, i, i + channels, axis=-1) for i in range(SIZE)]
+    return functools.reduce(jnp.add, shifted)
+
+
+def _by_band(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """As a product with a band matrix: a TPU moves channels slowly, and multiplies fast."""
+    channel = jnp.arange(x.shape[-1])
+    band = jnp.abs(channel[:, None] - channel[None, :]) <= SIZE // 2
+    return jax.lax.dot_general(
+        x.astype(dtype),
+        band.astype(dtype),
+        (((x.ndim - 1,), (0,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )

@@ -1,0 +1,131 @@
+"""Compare runs, finished or not, on one page: tables, curves, differences, what networks see.
+
+It computes on the CPU, so that runs in progress keep their devices; JAX_PLATFORMS names others.
+"""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported
+
+import argparse
+import datetime
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import inception_jax
+from inception_jax import cli, json_files, workdir
+from inception_jax.data import image_files
+from inception_jax.distributed import devices
+from inception_jax.errors import UsageError, UserError
+from inception_jax.evaluation import trained
+from inception_jax.evaluation.trained import Trained
+from inception_jax.features import galleries
+from inception_jax.reporting import comparison, page, runs, tables
+from inception_jax.reporting.page import Gallery
+from inception_jax.reporting.runs import Run
+
+log = cli.log
+
+
+def main(flags: argparse.Namespace, overrides: list[str]) -> None:
+    """Writes the page, or tables in Markdown or CSV."""
+    if not flags.runs and not flags.checkpoint:
+        raise UsageError("name folders of runs, or a --checkpoint (see --help)")
+    if flags.output is None and flags.format == "html":
+        raise UsageError("an HTML page needs --output FILE.html (see --help)")
+    if flags.format != "html" and _asked_for_pictures(flags):
+        raise UsageError("--checkpoint, --module, --images and --features are for an HTML page")
+    found = runs.read(runs.find(flags.runs), flags.base)
+    match flags.format:
+        case "html":
+            text = page.render(found, list(_galleries(found, flags)), _written())
+        case "markdown":
+            compared = tables.of_groups(comparison.compare(found))
+            text = f"{compared.markdown()}\n{tables.of_runs(found).markdown()}"
+        case "csv":
+            text = tables.of_runs(found).csv()
+    text = text.encode(errors="backslashreplace").decode()  # file names may be no UTF-8
+    if flags.output is None:
+        sys.stdout.write(text)
+    else:
+        json_files.replace(flags.output, text)
+        log.info(f"wrote {flags.output}")
+
+
+def _asked_for_pictures(flags: argparse.Namespace) -> bool:
+    return bool(flags.checkpoint or flags.module or flags.images or flags.features)
+
+
+def _galleries(found: Sequence[Run], flags: argparse.Namespace) -> Iterator[Gallery]:
+    """Pictures of one network; where nobody asked for them, the page says why there are none."""
+    try:
+        model = _network(found, flags.checkpoint)
+        yield galleries.filters(model)
+        images = galleries.shown_images(model, list(image_files.find(flags.images or [])))
+        module = flags.module or galleries.MODULE
+        yield galleries.activations(model, module, images[0])
+        if flags.features:
+            yield galleries.occlusions(model, images)
+            yield galleries.favorites(model, module, images[0])
+    except Exception as error:  # of any checkpoint, data or device
+        if _asked_for_pictures(flags):
+            raise
+        reason = cli.in_one_line(error)
+        log.warning(f"not all pictures of a network: {reason}")
+        yield Gallery("More pictures", f"There are none: {reason}", ())
+
+
+def _network(found: Sequence[Run], checkpoint: Path | None) -> Trained:
+    """That of the checkpoint, or the newest good one of the first run that has one."""
+    mesh = devices.make_mesh()
+    if checkpoint:
+        return trained.load(checkpoint, mesh)
+    for run in found:
+        if (run.folder.folder / workdir.CHECKPOINTS).is_dir():
+            try:
+                return trained.load(trained.newest_in(run.folder.folder), mesh)
+            except UserError as error:
+                log.warning(f"no network of {run.name}: {error}")
+    raise UserError("none of the runs has a good checkpoint: name one with --checkpoint")
+
+
+def _written() -> str:
+    now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
+    return f"Written {now} by inception_jax {inception_jax.__version__}."
+
+
+if __name__ == "__main__":
+    parser = cli.Parser(__doc__)
+    parser.add_argument(
+        "runs", nargs="*", type=cli.path, metavar="RUN_DIR", help="folders of runs, or of sweeps"
+    )
+    parser.add_argument(
+        "--output", type=cli.file_to_write, metavar="FILE", help="replaced if it is there"
+    )
+    parser.add_argument(
+        "--format", choices=("html", "markdown", "csv"), default="html", help="default: html"
+    )
+    parser.add_argument(
+        "--base", type=cli.path, metavar="RUN_DIR", help="what to compare with; default: the first"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=cli.path,
+        metavar="DIR",
+        help="whose pictures to draw; default: the newest of the first run",
+    )
+    parser.add_argument("--module", help=f"whose activations to draw; default: {galleries.MODULE}")
+    parser.add_argument(
+        "--images",
+        type=cli.path,
+        nargs="+",
+        metavar="PATH",
+        help="files, folders; default: some test images",
+    )
+    parser.add_argument(
+        "--features",
+        action="store_true",
+        help="also what answers depend on, and images that excite units most",
+    )
+    cli.run(main, parser)

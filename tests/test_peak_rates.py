@@ -1,0 +1,60 @@
+"""The share of the devices' peak that a run uses."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from inception_jax import configuration
+from inception_jax.distributed import peak_rates
+from inception_jax.distributed.peak_rates import peak_flops
+from inception_jax.models.describe import describe, training_multiply_adds
+from inception_jax.models.network import build, network_config
+from inception_jax.training.loop import train
+
+
+def mesh(*kinds: str) -> Any:
+    return SimpleNamespace(devices=np.array([SimpleNamespace(device_kind=kind) for kind in kinds]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "teraflops"),
+    [
+        ("TPU v4", 275),
+        ("TPU v5 lite", 197),
+        ("TPU v5", 459),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 80GB HBM3", 989),
+    ],
+)
+def test_all_devices_of_a_mesh_count(kind: str, teraflops: float):
+    assert peak_flops(mesh(kind)) == teraflops * 1e12
+    assert peak_flops(mesh(kind, kind, "TPU v4")) == (2 * teraflops + 275) * 1e12
+
+
+@pytest.mark.parametrize("kind", ["cpu", "TPU v5e", "NVIDIA L40S", "NVIDIA A100X", "NVIDIA"])
+def test_unknown_devices_have_none(kind: str):
+    assert peak_flops(mesh(kind)) is None
+    assert peak_flops(mesh("TPU v4", kind)) is None
+
+
+@pytest.mark.slow
+def test_metrics_have_the_share_where_the_peak_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(peak_rates.PEAK_FLOPS, "cpu", 1e12)
+    config = configuration.load("configs/smoke.py", ["--config.training.total=2 steps"])
+    train(config, tmp_path)
+    network = build(network_config(config))
+    # Three times the forward pass, less the gradient to the images, and the auxiliary heads.
+    assert training_multiply_adds(network) > 2.5 * describe(network).multiply_adds
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "split" not in line]
+    assert len(steps) == 2
+    for line in steps:
+        done = 2 * training_multiply_adds(network) * cast(float, line["images_per_second"])
+        assert line["model_flops_utilization"] == pytest.approx(done / 1e12)
