@@ -75,7 +75,8 @@ def main(arguments: Sequence[str]) -> int:
                 "--num_processes", str(asked.processes), "--process_id", str(k),
             ]  # fmt: skip
             processes.append(start(k, command, list(range(k * share, (k + 1) * share))))
-        codes = wait(processes, Outputs(processes))
+        with contextlib.closing(Outputs(processes)) as outputs:
+            codes = wait(processes, outputs)
     return exit_code(codes, terminated=signal.SIGTERM in forwarded)
 
 
@@ -145,11 +146,10 @@ class Outputs:
 
     def __init__(self, processes: Sequence[subprocess.Popen[bytes]]):
         self._selector = selectors.DefaultSelector()
-        self._begun: dict[int, bytes] = {}  # of the line that is not complete yet
-        for k, process in enumerate(processes):
-            if process.stdout is not None:
-                self._selector.register(process.stdout, selectors.EVENT_READ, k)
-                self._begun[k] = b""
+        self._pipes = {k: process.stdout for k, process in enumerate(processes) if process.stdout}
+        self._begun = dict.fromkeys(self._pipes, b"")  # of the line that is not complete yet
+        for k, pipe in self._pipes.items():
+            self._selector.register(pipe, selectors.EVENT_READ, k)
 
     def pass_on(self, seconds: float) -> bool:
         """Writes what comes, and waits for it so long at most; false when all are closed."""
@@ -163,6 +163,11 @@ class Outputs:
                 sys.stderr.write(f"[{key.data}] {line.decode(errors='replace')}\n")
             sys.stderr.flush()
         return bool(self._selector.get_map())
+
+    def close(self) -> None:
+        self._selector.close()
+        for pipe in self._pipes.values():
+            pipe.close()
 
 
 @contextlib.contextmanager

@@ -278,7 +278,7 @@ def local(checkout: Checkout, *arguments: object, environment: dict[str, str], p
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
         cwd=checkout.folder,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "error"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

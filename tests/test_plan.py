@@ -283,7 +283,9 @@ def test_googlenet_on_a_slice(command):
     assert sum(row["forward"] + row["backward"] for row in rows) == found["estimated_cycles"] > 0
     names = [row["name"] for row in rows]
     assert {"distortions", "conv1/7x7_s2", "inception_5b", "loss1", "loss2", "update"} < set(names)
-    assert found["without_estimate"]["select-and-scatter"] == 13  # backward max pools
+    # Backward max pools: conv1's, conv2's, one in each of nine modules, those after 3b and 4e on
+    # each of four branches.
+    assert found["without_estimate"]["select-and-scatter"] == 2 + 9 + 2 * 4
     assert found["largest_batch_size_known"] == "extrapolated"
     assert found["largest_batch_size"] > 64
     assert set(found["versions"]) == {"jax", "jaxlib", "libtpu"}
