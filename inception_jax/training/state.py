@@ -33,7 +33,8 @@ def initial_state(
     """The state before the first step, on the host."""
     params, batch_stats = network.initial(seed)
     average = {"params": params, "batch_stats": batch_stats} if averaging else {}
-    opt_state = jax.tree.map(np.asarray, optimizer.init(params))
+    # As one program: by itself each zeroing of an array of another shape is compiled, 100 of them.
+    opt_state = jax.tree.map(np.asarray, jax.jit(optimizer.init)(params))
     return TrainState(np.int32(0), params, batch_stats, opt_state, average)
 
 
