@@ -8,8 +8,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# Tests are about results: programs that are optimised less are compiled in half of the time. For
+# the tests' own processes and the commands they start; JAX reads it when it is imported.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_backend_optimization_level=1",
+        "--xla_cpu_use_fusion_emitters=false",
+    ]
+)
+
 import jax
 import pytest
+from filelock import FileLock
 
 from inception_jax import configuration
 from inception_jax.checkpoints import store
@@ -51,6 +62,7 @@ class Command:
             "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_NUMPY_RANK_PROMOTION": "raise",
             "JAX_COMPILATION_CACHE_DIR": str(self._cache),
+            "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**34),  # with a limit, JAX locks the folder
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "PYTHONWARNINGS": "error",
         }
@@ -88,30 +100,53 @@ class Command:
 @pytest.fixture(scope="session")
 def command(request: pytest.FixtureRequest) -> Command:
     """The commands of the package."""
-    # Kept between runs (--cache-clear forgets it): half of the tests' time is compilation. One for
-    # each worker of pytest-xdist: JAX does not write it in a way that another may read meanwhile.
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-    return Command(Path(request.config.cache.mkdir(f"compiled_{worker}")))
+    # Kept between runs (--cache-clear forgets it): half of the tests' time is compilation.
+    return Command(Path(request.config.cache.mkdir("compiled")))
 
 
 @pytest.fixture(scope="session")
-def data_dir(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the prepared digits."""
-    folder = tmp_path_factory.mktemp("data")
-    command("prepare", "digits", "--data_dir", folder)
-    return folder
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder once for all workers of pytest-xdist; whoever comes later waits for it."""
+    together = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        together = together.parent
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        with FileLock(together / f"{name}.lock"):
+            if not (together / f"{name}.done").exists():
+                fill(together / name)
+                (together / f"{name}.done").touch()
+        return together / name
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def digits_run(command: Command, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workdir of one epoch on the digits: enough to be far above chance."""
-    workdir = tmp_path_factory.mktemp("runs") / "digits"
-    command(
-        "train", "--config", "configs/digits.py", "--workdir", workdir,
-        f"--config.data.data_dir={data_dir}", "--config.training.total=3 epochs",
-        "--config.training.average_start=2 epochs", "--config.model.width=0.125",
-    )  # fmt: skip
-    return workdir
+def data_dir(command: Command, made_once: Callable[..., Path]) -> Path:
+    """A folder with the prepared digits, to be read only."""
+    return made_once("data", lambda folder: command("prepare", "digits", "--data_dir", folder))
+
+
+@pytest.fixture(scope="session")
+def digits_run(
+    command: Command,
+    data_dir: Path,
+    made_once: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The workdir of three epochs on the digits: enough to be far above chance."""
+
+    def train(workdir: Path) -> None:
+        command(
+            "train", "--config", "configs/digits.py", "--workdir", workdir,
+            f"--config.data.data_dir={data_dir}", "--config.training.total=3 epochs",
+            "--config.training.average_start=2 epochs", "--config.model.width=0.125",
+        )  # fmt: skip
+
+    # A copy: tests write results into it.
+    return Path(
+        shutil.copytree(made_once("digits", train), tmp_path_factory.mktemp("runs") / "digits")
+    )
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,14 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from inception_jax import disk
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = 8
 _ANSWERED_COLUMNS = 3
@@ -26,7 +28,7 @@ def errors_by_cost(rows: Sequence[dict[str, Any]], caption: str, path: Path) -> 
       caption: above the picture.
       path: of the file; its folder is made.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = _figure(6, 4)
     axis = figure.subplots()
     lines: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -63,7 +65,7 @@ def grid(images: Sequence[np.ndarray], titles: Sequence[str], path: Path) -> Non
     """
     columns = min(COLUMNS, len(images))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(_INCHES * columns, (_INCHES + 0.3) * rows), layout="constrained")
+    figure = _figure(_INCHES * columns, (_INCHES + 0.3) * rows)
     axes = figure.subplots(rows, columns, squeeze=False).reshape(-1)
     for axis in axes:
         axis.axis("off")
@@ -89,7 +91,7 @@ def predictions(
     """
     columns = min(_ANSWERED_COLUMNS, len(images))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(2 * 2.2 * columns, 1.8 * rows), layout="constrained")
+    figure = _figure(2 * 2.2 * columns, 1.8 * rows)
     axes = figure.subplots(rows, 2 * columns, squeeze=False).reshape(-1, 2)
     for axis in axes.reshape(-1):
         axis.axis("off")
@@ -111,7 +113,15 @@ def _shortened(title: str) -> str:
     return title if len(title) <= _TITLE else f"{title[: _TITLE // 2]}…{title[-_TITLE // 2 + 1 :]}"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _figure(width: float, height: float) -> "Figure":
+    """An empty one, in inches."""
+    # Imported here: a fifth of every command's start, and most draw nothing.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: "Figure", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with disk.writing(path.parent), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the font has not every script
