@@ -1,6 +1,7 @@
 """Every config in configs/: it builds, its training step does, and what it says of itself holds."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -82,24 +83,25 @@ def test_an_ablation_changes_something_and_not_the_data(path, base):
         assert field not in changed
 
 
+@functools.cache
+def multiply_adds(file: str) -> int:
+    """Of an image in the network of a config."""
+    return describe(build(network_config(configuration.load(file)))).multiply_adds
+
+
 @pytest.mark.parametrize("path", ABLATIONS, ids=str)
 def test_the_budget_is_what_the_docstring_says(path):
     text = ast.get_docstring(ast.parse((ROOT / path).read_text())) or ""
     match = re.search(r"^Budget: (\d\.\d\d) of the base's multiply-adds", text, re.MULTILINE)
     assert match, f"{path} does not say whether its computation is the base's"
-    ours, base = (
-        describe(build(network_config(configuration.load(str(file))))).multiply_adds
-        for file in (path, "configs/googlenet.py")
-    )
+    ours, base = multiply_adds(str(path)), multiply_adds("configs/googlenet.py")
     assert ours / base == pytest.approx(float(match[1]), abs=0.015)
 
 
 @pytest.mark.parametrize("name", ["naive", "naive_3", "lower_modules"])
 def test_equal_budgets_hold_on_fashion_mnist_too(name):
-    ours, base = (
-        describe(build(network_config(configuration.load(file)))).multiply_adds
-        for file in (f"configs/ablations/{name}.py:base=fashion_mnist", "configs/fashion_mnist.py")
-    )
+    ours = multiply_adds(f"configs/ablations/{name}.py:base=fashion_mnist")
+    base = multiply_adds("configs/fashion_mnist.py")
     assert ours / base == pytest.approx(1, abs=0.02)
 
 

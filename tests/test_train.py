@@ -231,20 +231,18 @@ def test_debug_shows_the_traceback(command, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_at_random_moments_the_run_is_bit_identical(
-    command, smoke_arguments, tmp_path, seed
-):
-    """60 steps at once, and 60 steps with SIGKILL at five random moments."""
+def test_killed_at_random_moments_the_run_is_bit_identical(command, smoke_arguments, tmp_path):
+    """45 steps at once, and 45 steps with SIGKILL at three random moments."""
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    command("train", *smoke_arguments(straight, total=60, every=7))
+    command("train", *smoke_arguments(straight, total=45, every=7))
+    seed = time.time_ns() % 1000
     moments = random.Random(seed)
     kills = 0
-    while kills < 5:
-        process = command.start("train", *smoke_arguments(killed, total=60, every=7))
+    while kills < 3:
+        process = command.start("train", *smoke_arguments(killed, total=45, every=7))
         log = killed / "metrics.jsonl"
         # Until a few more lines are there, so that moments fall in steps, evaluations and saves.
-        wanted = _count_lines(log) + moments.randrange(15)
+        wanted = _count_lines(log) + moments.randrange(12)
         while process.poll() is None and _count_lines(log) < wanted:
             time.sleep(0.002)
         time.sleep(moments.random() * 0.1)
@@ -252,9 +250,10 @@ def test_killed_at_random_moments_the_run_is_bit_identical(
         process.kill()
         process.communicate()
         kills += 1
-    command("train", *smoke_arguments(killed, total=60, every=7))
-    assert arrays(killed / "checkpoints" / "60") == arrays(straight / "checkpoints" / "60")
-    assert read_metrics(killed) == read_metrics(straight)
+    command("train", *smoke_arguments(killed, total=45, every=7))
+    expected = arrays(straight / "checkpoints" / "45")
+    assert arrays(killed / "checkpoints" / "45") == expected, f"seed {seed}"
+    assert read_metrics(killed) == read_metrics(straight), f"seed {seed}"
 
 
 @pytest.mark.slow
