@@ -20,7 +20,7 @@ quickstart: $(INSTALLED)  ## train a small GoogLeNet on handwritten digits, eval
 
 install: $(INSTALLED_TEST)  ## the virtual environment with all that testing needs
 
-test: $(INSTALLED_TEST)  ## the fast tests, at most ten minutes on two cores
+test: $(INSTALLED_TEST)  ## the fast tests, ten to twenty minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 -m "not slow and not torch"
 
 test-slow: $(INSTALLED_TEST)  ## the tests that take minutes
