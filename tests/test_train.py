@@ -237,8 +237,7 @@ def test_killed_at_random_moments_the_run_is_bit_identical(command, smoke_argume
     command("train", *smoke_arguments(straight, total=45, every=7))
     seed = time.time_ns() % 1000
     moments = random.Random(seed)
-    kills = 0
-    while kills < 3:
+    for _ in range(3):
         process = command.start("train", *smoke_arguments(killed, total=45, every=7))
         log = killed / "metrics.jsonl"
         # Until a few more lines are there, so that moments fall in steps, evaluations and saves.
@@ -249,7 +248,6 @@ def test_killed_at_random_moments_the_run_is_bit_identical(command, smoke_argume
         assert process.poll() is None, "it ended before it could be killed: use a longer run"
         process.kill()
         process.communicate()
-        kills += 1
     command("train", *smoke_arguments(killed, total=45, every=7))
     expected = arrays(straight / "checkpoints" / "45")
     assert arrays(killed / "checkpoints" / "45") == expected, f"seed {seed}"

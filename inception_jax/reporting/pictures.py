@@ -115,7 +115,7 @@ def _shortened(title: str) -> str:
 
 def _figure(width: float, height: float) -> "Figure":
     """An empty one, in inches."""
-    # Imported here: a fifth of every command's start, and most draw nothing.
+    # Imported here: a fifth of the start of `train`, which seldom draws.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
