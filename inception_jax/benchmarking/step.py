@@ -13,6 +13,7 @@ take turns within each repeat, and who is not measured rests.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -133,7 +134,7 @@ def _forwards(config: ConfigDict, network: Network, batch: HostBatch, mesh: Mesh
     image = batch["image"]
     images = devices.to_devices(image.astype("float32") - image.mean(), mesh)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=devices.compiler_options(mesh))
     def forward(params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
         return network.apply(params, batch_stats, images, train=False)[0].logits
 

@@ -33,6 +33,20 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def compiler_options(mesh: Mesh | None = None) -> dict[str, str]:
+    """For `jax.jit` of a network: what XLA is told besides its defaults.
+
+    On a CPU not to use YNNPACK, its default: with XLA's own convolutions and products a step takes
+    a fifth less time, and gradients to the kernels of small images a third
+    (`tests/benchmarks/NOTES.md`; measured on x86).
+
+    Args:
+      mesh: of the devices it is to run on; the default ones where it is None.
+    """
+    platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} if platform == "cpu" else {}
+
+
 def split_batch(mesh: Mesh) -> NamedSharding:
     """Each device holds its part of the first dimension."""
     return NamedSharding(mesh, PartitionSpec("data"))

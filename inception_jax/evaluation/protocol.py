@@ -22,7 +22,7 @@ from inception_jax.data.normalization import normalize
 from inception_jax.data.pipeline import EvaluationInput, evaluation_batches
 from inception_jax.data.sources import Source
 from inception_jax.distributed import preemption, watchdog
-from inception_jax.distributed.devices import replicated, split_batch
+from inception_jax.distributed.devices import compiler_options, replicated, split_batch
 from inception_jax.evaluation.metrics import Tally
 from inception_jax.models.network import Network
 
@@ -78,7 +78,12 @@ def make_logits(network: Network, data: ConfigDict, mesh: Mesh) -> Callable[...,
     mirror images.
     """
 
-    @functools.partial(jax.jit, static_argnames="count", out_shardings=split_batch(mesh))
+    @functools.partial(
+        jax.jit,
+        static_argnames="count",
+        out_shardings=split_batch(mesh),
+        compiler_options=compiler_options(mesh),
+    )
     def logits(params, batch_stats, images, first, *, count):
         numbers = first + jnp.arange(count)
         chosen = jnp.take(images, numbers % images.shape[1], axis=1)

@@ -1,5 +1,6 @@
 """What each branch of an Inception module makes of an image."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inception_jax.data.normalization import normalize
+from inception_jax.distributed import devices
 from inception_jax.errors import UsageError
 from inception_jax.evaluation.trained import Trained
 from inception_jax.models.inception import ModuleRow
@@ -41,7 +43,7 @@ def branch_maps(model: Trained, module: str, image: np.ndarray) -> list[BranchMa
     row = find_module(model, module)
     data = model.config.data
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=devices.compiler_options())
     def activations(params, batch_stats, images):
         normalized = normalize(images, data.mean, data.std)
         return model.network.activations(params, batch_stats, normalized, module)

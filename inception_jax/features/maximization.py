@@ -6,6 +6,7 @@ noise. After Olah, Mordvintsev & Schubert, "Feature Visualization" (Distill, 201
 doi:10.23915/distill.00007).
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 import optax
 
 from inception_jax.data.normalization import normalize
+from inception_jax.distributed import devices
 from inception_jax.evaluation.trained import Trained
 
 STEPS = 128
@@ -68,7 +70,7 @@ def maximize(model: Trained, units: Sequence[Unit], seed: int = 0) -> Iterator[n
             of_each = outputs.logits
         return jnp.sum(jnp.take_along_axis(of_each, channels[:, None], axis=1))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=devices.compiler_options())
     def climb(coefficients, state, keys, params, batch_stats):
         def step(carry, key):
             coefficients, state = carry

@@ -3,6 +3,7 @@
 Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (arXiv 1311.2901), 4.2.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inception_jax.data.normalization import normalize
+from inception_jax.distributed import devices
 from inception_jax.evaluation.trained import Trained
 
 PLACES = 13  # of the cover, along each side
@@ -41,7 +43,7 @@ def occlude(model: Trained, image: np.ndarray) -> Occlusion:
     pixels = jnp.arange(size)[None, :]
     covered = (pixels >= starts[:, None]) & (pixels < starts[:, None] + cover)  # [PLACES, size]
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=devices.compiler_options())
     def log_probabilities(params, batch_stats, image):
         normalized = normalize(image, data.mean, data.std)
 

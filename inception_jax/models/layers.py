@@ -15,12 +15,13 @@ from flax import nnx
 
 from inception_jax.models import batch_normalization
 from inception_jax.models.batch_normalization import BatchNormReLU
-from inception_jax.models.convolution import convolve
 from inception_jax.models.max_pooling import max_pool
 from inception_jax.models.response_norm import local_response_norm
 
 BATCH_NORM_EPSILON = 1e-3  # TF-slim and torchvision GoogLeNet
 BATCH_NORM_MOMENTUM = 0.9  # running statistics follow the last ~10 batches; short runs need that
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 Pooling = Callable[[jax.Array], jax.Array]
 
@@ -90,8 +91,8 @@ class ConvUnit(nnx.Conv):
         self, x: jax.Array, *, train: bool, pool: Pooling = unpooled
     ) -> jax.Array:
         """The output, pooled: `pool` takes the maximum of windows."""
-        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        return _finish([self], convolve(x, kernel, self.strides, self.padding), train, pool)
+        x = _convolve(x, self.kernel[...], self.strides, self.padding, self.dtype)
+        return _finish([self], x, train, pool)
 
 
 def side_by_side(units: Sequence[ConvUnit], x: jax.Array, *, train: bool) -> list[jax.Array]:
@@ -100,11 +101,23 @@ def side_by_side(units: Sequence[ConvUnit], x: jax.Array, *, train: bool) -> lis
     Each by itself would read the input again, forward and backward, and fill a product's width
     badly: the narrowest of Table 1 has 16 filters.
     """
-    dtype = units[0].dtype
-    kernel = jnp.concatenate([unit.kernel[...] for unit in units], axis=-1).astype(dtype)
-    x = _finish(units, convolve(x.astype(dtype), kernel, (1, 1), "VALID"), train, unpooled)
+    kernel = jnp.concatenate([unit.kernel[...] for unit in units], axis=-1)
+    x = _convolve(x, kernel, (1, 1), "VALID", units[0].dtype)
+    x = _finish(units, x, train, unpooled)
     ends = list(itertools.accumulate(unit.out_features for unit in units))
     return jnp.split(x, ends[:-1], axis=-1)
+
+
+def _convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, int],
+    padding: str | Sequence[tuple[int, int]],
+    dtype: jnp.dtype,
+) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x.astype(dtype), kernel.astype(dtype), strides, padding, dimension_numbers=_DIMENSIONS
+    )
 
 
 def _finish(units: Sequence[ConvUnit], x: jax.Array, train: bool, pool: Pooling) -> jax.Array:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from inception_jax.data import photometric
 from inception_jax.data.normalization import normalize
 from inception_jax.data.pipeline import DeviceBatch
-from inception_jax.distributed.devices import replicated
+from inception_jax.distributed.devices import compiler_options, replicated
 from inception_jax.evaluation.metrics import hits
 from inception_jax.models.network import Network
 from inception_jax.training import mixup
@@ -44,7 +44,12 @@ def make_train_step(
     data, training = config.data, config.training
 
     # Plain dictionaries in and out, the graph closed over: a call costs Python well under 1 ms.
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
+    @functools.partial(
+        jax.jit,
+        donate_argnums=0,
+        out_shardings=replicated(mesh),
+        compiler_options=compiler_options(mesh),
+    )
     def train_step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         with jax.named_scope(DISTORTIONS):
