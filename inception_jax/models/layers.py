@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from inception_jax.models import batch_normalization
 from inception_jax.models.batch_normalization import BatchNormReLU
@@ -113,7 +114,7 @@ def _convolve(
     kernel: jax.Array,
     strides: tuple[int, int],
     padding: str | Sequence[tuple[int, int]],
-    dtype: jnp.dtype,
+    dtype: DTypeLike | None,
 ) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x.astype(dtype), kernel.astype(dtype), strides, padding, dimension_numbers=_DIMENSIONS
