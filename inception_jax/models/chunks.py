@@ -9,28 +9,62 @@ import jax
 CACHED_BYTES = 2**20
 
 
-def map_chunks(function: Callable[..., jax.Array], *batches: jax.Array) -> jax.Array:
+def map_chunks(function: Callable[[jax.Array], jax.Array], batch: jax.Array) -> jax.Array:
     """`function` of a few examples at a time; the same as of the whole batch.
 
     A chunk has every n-th example, and as many of each device as of any other: a batch that lies on
     several devices does not move between them.
     """
-    batch = batches[0].shape[0]
-    devices = math.gcd(jax.device_count(), batch)
-    example = max(array.nbytes for array in batches) // batch
-    size = max(
-        size
-        for size in range(devices, batch + 1, devices)
-        if batch % size == 0 and (size == devices or size // devices * example <= CACHED_BYTES)
-    )
-    chunks = batch // size
-    folded = [array.reshape(size, chunks, *array.shape[1:]) for array in batches]
-    shape = jax.eval_shape(function, *batches)
-    outputs = shape.shape[1:]
+    folded = _fold(batch, _size(batch))
+    chunk = jax.eval_shape(lambda: function(_chunk(folded, 0)))
+    results = jax.lax.empty((len(folded), folded.shape[1], *chunk.shape[1:]), chunk.dtype)
 
     def fill(number: int, results: jax.Array) -> jax.Array:
-        some = [jax.lax.dynamic_index_in_dim(array, number, 1, keepdims=False) for array in folded]
-        return jax.lax.dynamic_update_index_in_dim(results, function(*some), number, axis=1)
+        return _set_chunk(results, number, function(_chunk(folded, number)))
 
-    results = jax.lax.empty((size, chunks, *outputs), shape.dtype)
-    return jax.lax.fori_loop(0, chunks, fill, results).reshape(batch, *outputs)
+    return _unfold(jax.lax.fori_loop(0, folded.shape[1], fill, results))
+
+
+def map_chunks_in_place(
+    function: Callable[[jax.Array, jax.Array], jax.Array], batch: jax.Array, other: jax.Array
+) -> jax.Array:
+    """The same of two arrays, where results are of the first one's shape and dtype.
+
+    They take its place, chunk by chunk: no memory to get, to fill with zeros and to give back.
+    """
+    size = _size(batch)
+    folded, other = _fold(batch, size), _fold(other, size)
+
+    def fill(number: int, results: jax.Array) -> jax.Array:
+        result = function(_chunk(results, number), _chunk(other, number))
+        return _set_chunk(results, number, result)
+
+    return _unfold(jax.lax.fori_loop(0, folded.shape[1], fill, folded))
+
+
+def _size(batch: jax.Array) -> int:
+    """Of a chunk, in examples: those that the cache takes."""
+    devices = math.gcd(jax.device_count(), len(batch))
+    example = batch.nbytes // len(batch)
+    return max(
+        size
+        for size in range(devices, len(batch) + 1, devices)
+        if len(batch) % size == 0 and (size == devices or size // devices * example <= CACHED_BYTES)
+    )
+
+
+def _fold(batch: jax.Array, size: int) -> jax.Array:
+    """[examples, ...] to [examples of a chunk, chunks, ...]."""
+    return batch.reshape(size, -1, *batch.shape[1:])
+
+
+def _unfold(folded: jax.Array) -> jax.Array:
+    return folded.reshape(-1, *folded.shape[2:])
+
+
+def _chunk(folded: jax.Array, number: int) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(folded, number, axis=1, keepdims=False)
+
+
+def _set_chunk(folded: jax.Array, number: int, chunk: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_index_in_dim(folded, chunk, number, axis=1)
