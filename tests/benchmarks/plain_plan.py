@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import plain_googlenet
+import plain_googlenet  # type: ignore[import-not-found]  # beside this file
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -75,6 +75,7 @@ def main() -> None:
     if isinstance(program, compiled.Refusal):
         sys.exit(f"it takes {program.needed:,} bytes of {program.available:,}")
     memory = program.memory_analysis()
+    assert memory is not None
     lines = compiled.instructions(program.as_text() or "")
     found = {
         "estimated_cycles": compiled.total_cycles(lines),
