@@ -145,6 +145,20 @@ def test_a_pool_within_is_a_pool_after(build, norm):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), one, other)
 
 
+def test_a_convolutions_gradient_in_bfloat16_is_summed_in_float32():
+    """4,096 equal numbers: a sum in bfloat16 stops at 256."""
+    unit = layers.ConvUnit(1, 1, 1, **unit_options("none") | {"dtype": jnp.dtype("bfloat16")})
+    graph, state = nnx.split(unit)
+    state = jax.tree.map(jnp.ones_like, state)
+
+    def total(state):
+        output = nnx.merge(graph, state)(jnp.ones((1, 64, 64, 1)), train=True)
+        return jnp.sum(output, dtype=jnp.float32)
+
+    gradient = jax.jit(jax.grad(total))(state)
+    assert float(gradient["kernel"][...].reshape(())) == 4096
+
+
 @pytest.mark.parametrize("channels", [1, 3, 5, 64])
 def test_local_response_norm_and_its_gradient(channels):
     rng = np.random.default_rng(2)

@@ -40,7 +40,7 @@ def test_max_pool_in_chunks_is_xlas(monkeypatch, window, stride):
 
 
 ON_TWO_DEVICES = """
-import re, sys
+import re
 import jax, jax.numpy as jnp, numpy as np
 from inception_jax.distributed.devices import make_mesh, split_batch
 from inception_jax.models import chunks

@@ -36,9 +36,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def compiler_options(mesh: Mesh | None = None) -> dict[str, str]:
     """For `jax.jit` of a network: what XLA is told besides its defaults.
 
-    On a CPU not to use YNNPACK, its default: with XLA's own convolutions and products a step takes
-    a fifth less time, and gradients to the kernels of small images a third
-    (`tests/benchmarks/NOTES.md`; measured on x86).
+    On a CPU not to use YNNPACK, its default: with XLA's own convolutions and products a training
+    step takes a fifth less time, a forward pass a quarter (`tests/benchmarks/NOTES.md`; on x86).
 
     Args:
       mesh: of the devices it is to run on; the default ones where it is None.
