@@ -196,14 +196,14 @@ def test_evaluate_over_many_crops(command, data_dir):
     result = command("benchmark", "evaluate", "--json", *QUICK, *arguments)
     found = json.loads(result.stdout)
     assert (found["crops"], found["batch_size"], found["image_size"]) == (10, 4, 16)
-    speeds = ("images_per_second", "crops_per_second", "one_crop_images_per_second")
-    for name in (*speeds, "relative_cost"):
+    names = ("images_per_second", "one_crop_images_per_second", "forward_images_per_second",
+             "crops_per_second", "relative_cost", "share_of_forward")  # fmt: skip
+    for name in names:
         check_statistics(found[name], repeats=1)
-    one, many, relative = (
-        found[name]["median"] for name in (speeds[2], speeds[0], "relative_cost")
-    )
-    assert found["crops_per_second"]["median"] == pytest.approx(10 * many)
+    many, one, forward, crops, relative, share = (found[name]["median"] for name in names)
+    assert crops == pytest.approx(10 * many)
     assert relative == pytest.approx(one / (10 * many))
+    assert share == pytest.approx(10 * many / forward)
     assert (
         "cost relative to 10 x 1 crop"
         in command("benchmark", "evaluate", *QUICK, *arguments).stdout

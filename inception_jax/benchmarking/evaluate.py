@@ -1,9 +1,12 @@
-"""How fast images are evaluated over many crops, next to one crop of each.
+"""How fast images are evaluated over many crops, next to one crop of each and the network alone.
 
-Both at the same batch size, on the same images over and over, by turns: reading, decoding, cutting
-the crops, the network, averaging and the counts on the host. The relative cost is the time of an
-image over so many crops, divided by their number times that of one crop: 1 means that nothing is
-lost by cutting, dealing out and averaging. Weights are the initial ones: all have the same speed.
+All at the same batch size, by turns, and both evaluations on the same images over and over:
+reading, decoding, cutting the crops, the network, averaging and the counts on the host. The
+relative cost is the time of an image over so many crops, divided by their number times that of one
+crop: 1 means that nothing is lost by cutting, dealing out and averaging. The forward pass is that
+of `benchmark step`, on random images that lie on the devices; the share of its speed that crops are
+evaluated at says what all but the network costs. Weights are the initial ones: all have the same
+speed.
 """
 
 import contextlib
@@ -16,7 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from inception_jax.benchmarking import machine, throughput
+from inception_jax.benchmarking import machine, step, throughput
 from inception_jax.data import from_data, pipeline
 from inception_jax.data.sources import Example, Source, open_source
 from inception_jax.distributed import devices
@@ -64,14 +67,22 @@ def measure(config: ConfigDict, crops: int, seconds: float, repeats: int) -> Res
     source = open_source(config.data, config.evaluation.split, config.model.num_classes)
     network = build(network_config(config))
     measured = {count: _Measured(network, config, mesh, source, count) for count in (1, crops)}
+    batch_size = config.data.batch_size
+    batch = pipeline.read_fake_batch(config, slice(batch_size))
+    forward_passes = step.forward_passes(config, network, batch, mesh)
+    forward: list[float] = []
     for _ in progress.track(range(repeats), "repeat", repeats):
         for one in measured.values():
             one.repeat(seconds)
+        network_alone = throughput.measure(
+            forward_passes, batch_size, step.WARM_UP_STEPS, seconds
+        )
+        forward.append(network_alone.images_per_second)
     single, many = (one.images_per_second for one in measured.values())
     return {
         "machine": machine.describe(LIBRARIES),
         "config_name": config.name,
-        "batch_size": config.data.batch_size,
+        "batch_size": batch_size,
         "image_size": config.data.image_size,
         "crops": crops,
         "images_per_second": throughput.spread(many),
@@ -79,6 +90,10 @@ def measure(config: ConfigDict, crops: int, seconds: float, repeats: int) -> Res
         "one_crop_images_per_second": throughput.spread(single),
         "relative_cost": throughput.spread(
             [one / (crops * speed) for one, speed in zip(single, many, strict=True)]
+        ),
+        "forward_images_per_second": throughput.spread(forward),
+        "share_of_forward": throughput.spread(
+            [crops * speed / alone for speed, alone in zip(many, forward, strict=True)]
         ),
     }
 
@@ -130,6 +145,8 @@ def table(result: Result) -> Table:
         (f"images/s, {crops} crops", "images_per_second", 3),
         (f"crops/s, {crops} crops", "crops_per_second", 2),
         (f"cost relative to {crops} x 1 crop", "relative_cost", 3),
+        ("images/s, forward pass alone", "forward_images_per_second", 2),
+        ("crops/s, share of it", "share_of_forward", 3),
     ):
         lines.add_row(what, *throughput.cells(result[field], places))
     return lines

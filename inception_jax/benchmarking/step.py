@@ -73,7 +73,7 @@ def measure(config: ConfigDict, peer: str | None, seconds: float, repeats: int) 
 
     clocks = {
         "train": clock(_training_steps(config, network, batch, mesh)),
-        "forward": clock(_forwards(config, network, batch, mesh)),
+        "forward": clock(forward_passes(config, network, batch, mesh)),
     }
     version = None
     with contextlib.ExitStack() as stack:
@@ -128,8 +128,10 @@ def _training_steps(
         yield
 
 
-def _forwards(config: ConfigDict, network: Network, batch: HostBatch, mesh: Mesh) -> Iterator[None]:
-    """The same of forward passes."""
+def forward_passes(
+    config: ConfigDict, network: Network, batch: HostBatch, mesh: Mesh
+) -> Iterator[None]:
+    """Endless; when one is given out, the one before it is done."""
     params, batch_stats = devices.replicate(network.initial(config.seed), mesh)
     image = batch["image"]
     images = devices.to_devices(image.astype("float32") - image.mean(), mesh)
