@@ -74,9 +74,7 @@ def measure(config: ConfigDict, crops: int, seconds: float, repeats: int) -> Res
     for _ in progress.track(range(repeats), "repeat", repeats):
         for one in measured.values():
             one.repeat(seconds)
-        network_alone = throughput.measure(
-            forward_passes, batch_size, step.WARM_UP_STEPS, seconds
-        )
+        network_alone = throughput.measure(forward_passes, batch_size, step.WARM_UP_STEPS, seconds)
         forward.append(network_alone.images_per_second)
     single, many = (one.images_per_second for one in measured.values())
     return {

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-_AXES = (0, 1, 2)  # all but the channels
+from inception_jax.models.channel_sums import channel_sums
 
 
 class BatchNormReLU(nnx.BatchNorm):
@@ -63,8 +63,9 @@ def batch_norm_relu(
 
 def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> Any:
     wide = x.astype(jnp.float32)
-    mean = jnp.mean(wide, _AXES)
-    variance = jnp.maximum(0, jnp.mean(jnp.square(wide), _AXES) - jnp.square(mean))
+    count = x.size // x.shape[-1]
+    mean = channel_sums(wide) / count
+    variance = jnp.maximum(0, channel_sums(jnp.square(wide)) / count - jnp.square(mean))
     y = _rectified(x, mean, variance, scale, bias, epsilon)
     return (y, mean, variance), (x, y, mean, variance, scale)
 
@@ -75,8 +76,8 @@ def _backward(epsilon: float, kept: Any, gradients: Any) -> tuple[jax.Array, ...
     gradient = jnp.where(y > 0, gradients[0], 0).astype(jnp.float32)
     deviation = jax.lax.rsqrt(variance + epsilon)
     normalized = (x.astype(jnp.float32) - _wide(mean)) * _wide(deviation)
-    to_bias = jnp.sum(gradient, _AXES)
-    to_scale = jnp.sum(gradient * normalized, _AXES)
+    to_bias = channel_sums(gradient)
+    to_scale = channel_sums(gradient * normalized)
     to_x = _wide(scale * deviation) * (
         gradient - _wide(to_bias / count) - normalized * _wide(to_scale / count)
     )

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 
 from inception_jax.models import batch_normalization
 from inception_jax.models.batch_normalization import BatchNormReLU
+from inception_jax.models.channel_sums import channel_sums
 from inception_jax.models.max_pooling import max_pool
 from inception_jax.models.response_norm import local_response_norm
 
@@ -35,6 +36,18 @@ def relu(x: jax.Array) -> jax.Array:
 
 # Not y > 0: XLA turns it into x > 0, and keeps both.
 relu.defjvps(lambda tangent, y, x: jnp.where(y != 0, tangent, 0))
+
+
+@jax.custom_vjp
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """Adds a number to each channel of [batch, height, width, channels]."""
+    return x + bias.reshape(1, 1, 1, -1)
+
+
+add_bias.defvjp(
+    lambda x, bias: (add_bias(x, bias), None),
+    lambda _, gradient: (gradient, channel_sums(gradient).astype(gradient.dtype)),
+)
 
 
 def unpooled(x: jax.Array) -> jax.Array:
@@ -128,7 +141,7 @@ def _finish(units: Sequence[ConvUnit], x: jax.Array, train: bool, pool: Pooling)
     # Neither a bias nor ReLU changes which is the largest of a window: rather of fewer pixels.
     x = x if norms else pool(x)
     if biases:
-        x += jnp.concatenate(biases).astype(x.dtype).reshape(1, 1, 1, -1)
+        x = add_bias(x, jnp.concatenate(biases).astype(x.dtype))
     if norms:
         return pool(batch_normalization.side_by_side(norms, x, train=train))
     return relu(x)

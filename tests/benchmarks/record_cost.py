@@ -67,7 +67,10 @@ def main() -> None:
     parser.add_argument("--config", default="configs/digits.py")
     flags, overrides = parser.parse_known_args()
     config = configuration.load(flags.config, overrides)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(loop, "open_record", open_timed):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(loop, "open_record", open_timed),
+    ):
         start = time.perf_counter()
         loop.train(config, Path(folder) / "run")
         total = time.perf_counter() - start
