@@ -60,10 +60,11 @@ def measure(config: ConfigDict, crops: int, seconds: float, repeats: int) -> Res
       What --json prints. Speeds and ratios are {"median", "min", "max", "repeats": [...]}.
 
     Raises:
-      UserError, UsageError: as `open_source`.
+      UserError, UsageError: as `open_source`; a batch that devices cannot share evenly.
     """
     config, mesh = from_data.resolve(config), devices.make_mesh()
     pipeline.check_data(config)
+    devices.check_batch_size(config.data.batch_size, mesh)
     source = open_source(config.data, config.evaluation.split, config.model.num_classes)
     network = build(network_config(config))
     measured = {count: _Measured(network, config, mesh, source, count) for count in (1, crops)}
