@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -292,3 +293,21 @@ def test_a_start_that_fails_says_why(command, tmp_path):
     )
     message = command.fails("benchmark", "startup", "--config", config, exit_code=1)
     assert "train ended before its first step: error: model.stem is 'none'" in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "said"),  # smoke saves twice, in ten steps and two evaluations
+    [("record_cost.py", r"metrics: .* 12 calls\ncheckpoints: .* 2 calls\nthe end: .* 1 calls"),
+     ("step_overhead.py", r"\d ms a call")],
+)  # fmt: skip
+def test_scripts_run(script, said):
+    path = ROOT / "tests" / "benchmarks" / script
+    result = subprocess.run(
+        [sys.executable, path, "--config", "configs/smoke.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.search(said, result.stdout)
