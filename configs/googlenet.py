@@ -29,7 +29,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.model = ConfigDict(
         {
             "num_classes": 1000,  # ILSVRC
-            # googlenet (Table 1) | bn_inception (figure 5 of Ioffe & Szegedy 2015).
+            # googlenet (Table 1) | shallow (3a, 4a and 5a of it alone) | bn_inception (figure 5 of
+            # Ioffe & Szegedy 2015).
             "architecture": "googlenet",
             "norm": "lrn",  # lrn (figure 3) | batch (Ioffe & Szegedy 2015) | none
             # Keep the bias of convolutions before a batch normalisation, which cancels it: what

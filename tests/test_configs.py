@@ -98,7 +98,7 @@ def test_the_budget_is_what_the_docstring_says(path):
     assert ours / base == pytest.approx(float(match[1]), abs=0.015)
 
 
-@pytest.mark.parametrize("name", ["naive", "naive_3", "lower_modules"])
+@pytest.mark.parametrize("name", ["naive", "naive_3", "lower_modules", "shallow"])
 def test_equal_budgets_hold_on_fashion_mnist_too(name):
     ours = multiply_adds(f"configs/ablations/{name}.py:base=fashion_mnist")
     base = multiply_adds("configs/fashion_mnist.py")

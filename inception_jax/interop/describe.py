@@ -23,6 +23,12 @@ ARCHITECTURES = {
         "Szegedy et al., *Going Deeper with Convolutions*, CVPR 2015, "
         "[arXiv 1409.4842](https://arxiv.org/abs/1409.4842).",
     ),
+    "shallow": Architecture(
+        "ShallowGoogLeNet",
+        "GoogLeNet with one Inception module at each resolution",
+        "An ablation of Szegedy et al., *Going Deeper with Convolutions*, CVPR 2015, "
+        "[arXiv 1409.4842](https://arxiv.org/abs/1409.4842).",
+    ),
     "bn_inception": Architecture(
         "BNInception",
         "BN-Inception (Inception v2)",

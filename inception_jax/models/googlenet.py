@@ -127,8 +127,17 @@ MODULES: tuple[TableRow, ...] = (
     InceptionRow("inception_5b", 384, 192, 384, 48, 128, 128),
 )
 
+# One module a resolution, with Table 1's filters: an ablation of depth, and a network for tests and
+# tutorials, since it compiles in a third of the time.
+SHALLOW_MODULES: tuple[TableRow, ...] = tuple(
+    row
+    for row in MODULES
+    if isinstance(row, MaxPoolRow) or row.name in ("inception_3a", "inception_4a", "inception_5a")
+)
+
 ARCHITECTURES: dict[str, tuple[TableRow, ...]] = {
     "googlenet": MODULES,
+    "shallow": SHALLOW_MODULES,
     "bn_inception": bn_inception.MODULES,
 }
 
@@ -150,7 +159,7 @@ class GoogLeNetConfig:
 
     num_classes: int = 1000
     image_size: int = 224  # pixels, square; fixes the width of the fully connected layers
-    architecture: str = "googlenet"  # googlenet (Table 1) | bn_inception (Ioffe & Szegedy 2015)
+    architecture: str = "googlenet"  # a key of ARCHITECTURES
     norm: str = "lrn"  # lrn | batch | none
     batch_norm_bias: bool = False  # convolutions before a batch normalisation have a bias, too
     module: str = "reduced"  # reduced (figure 2b) | naive (figure 2a) | naive_3 (in 3a and 3b)
@@ -161,7 +170,8 @@ class GoogLeNetConfig:
     last_pool: int = 3  # pixels, window of pool4; 2 in TF-slim and torchvision
     auxiliary_pool: str = "5x5"  # 5x5 (stride 3) | adaptive (4x4 parts, torchvision)
     auxiliary: bool = True  # build the auxiliary heads
-    auxiliary_after: tuple[str, ...] = tuple(AUXILIARY_HEADS)  # modules that have one
+    # Modules that have one; those that the architecture lacks do not count.
+    auxiliary_after: tuple[str, ...] = tuple(AUXILIARY_HEADS)
     width: float = 1.0  # multiplies every number of filters and hidden units
     dropout: float = 0.4  # share of activations dropped before the classifier
     auxiliary_dropout: float = 0.7  # the same, in the auxiliary heads
@@ -202,9 +212,10 @@ class GoogLeNetConfig:
                 )
         for field in ("module", "large_kernel", "last_pool"):
             table_1 = getattr(GoogLeNetConfig, field)
-            if self.architecture != "googlenet" and getattr(self, field) != table_1:
+            if self.architecture == "bn_inception" and getattr(self, field) != table_1:
                 raise UsageError(
-                    f"model.{field} is for model.architecture='googlenet'; leave it at {table_1!r}"
+                    f"model.{field} is for the modules of Table 1, not for "
+                    f"model.architecture='bn_inception'; leave it at {table_1!r}"
                 )
 
     def rows(self) -> tuple[Row, ...]:
@@ -216,7 +227,8 @@ class GoogLeNetConfig:
 
     def auxiliary_heads(self) -> dict[str, str]:
         """{module: the head on its output}, in the order of the network."""
-        chosen = self.auxiliary_after if self.auxiliary else ()
+        modules = {row.name for row in ARCHITECTURES[self.architecture]}
+        chosen = modules.intersection(self.auxiliary_after) if self.auxiliary else ()
         return {module: head for module, head in AUXILIARY_HEADS.items() if module in chosen}
 
     def scale(self, units: int) -> int:
