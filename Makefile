@@ -6,11 +6,13 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # One stamp a Python version: another interpreter gets a fresh environment.
 INSTALLED := $(VENV)/.installed-$(VERSION)
 INSTALLED_TEST := $(VENV)/.installed-test-$(VERSION)
-INSTALLED_TORCH := $(VENV)/.installed-torch-$(VERSION)
+INSTALLED_SOAK := $(VENV)/.installed-soak-$(VERSION)
 RUN ?= runs/digits
 SEED ?= 0
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
+DEFAULT_TESTS := not breadth and not slow and not soak and not torch
 
-.PHONY: quickstart install test test-slow test-torch lint format
+.PHONY: quickstart install test test-breadth test-all other-edge soak lint format
 
 quickstart: $(INSTALLED)  ## train a small GoogLeNet on handwritten digits, evaluate it, classify some
 	$(BIN)/python -m inception_jax.prepare digits --data_dir data
@@ -20,14 +22,21 @@ quickstart: $(INSTALLED)  ## train a small GoogLeNet on handwritten digits, eval
 
 install: $(INSTALLED_TEST)  ## the virtual environment with all that testing needs
 
-test: $(INSTALLED_TEST)  ## the fast tests, ten to twenty minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 -m "not slow and not torch"
+test: $(INSTALLED_TEST)  ## all code, and one example of each fault: at most seven minutes on two cores
+	$(PYTEST) -p no:randomly -m "$(DEFAULT_TESTS)"
 
-test-slow: $(INSTALLED_TEST)  ## the tests that take minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 -m "slow and not torch"
+test-breadth: $(INSTALLED_TEST)  ## more cases of what `test` has one of, which CI runs, too
+	$(PYTEST) -p no:randomly -m "breadth and not torch"
 
-test-torch: $(INSTALLED_TORCH)  ## the tests against torchvision, which this installs
-	$(BIN)/python -m pytest -m torch
+test-all: $(INSTALLED_TEST)  ## all but `soak`, in random order, and `test` on the other edge of JAX
+	$(PYTEST) -m "not soak and not torch"
+	tests/other_edge.sh test
+
+other-edge: $(INSTALLED_TEST)  ## the smoke run on the other edge of the supported versions of JAX
+	tests/other_edge.sh smoke
+
+soak: $(INSTALLED_SOAK)  ## on demand: kills again and again, Slurm, libtpu, PyTorch, browsers
+	INCEPTION_JAX_KILLS=$${INCEPTION_JAX_KILLS:-20} $(PYTEST) -p no:randomly -m "soak or torch"
 
 lint: $(INSTALLED_TEST)  ## style, format and types
 	$(BIN)/ruff check .
@@ -47,6 +56,6 @@ $(INSTALLED_TEST): $(INSTALLED) pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
-$(INSTALLED_TORCH): $(INSTALLED_TEST)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,torch]'
+$(INSTALLED_SOAK): $(INSTALLED_TEST)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,soak]'
 	touch $@

@@ -145,7 +145,8 @@ BENCHMARKS: dict[str, tuple[ModuleType, Callable[..., dict], Callable[[cli.Parse
 }
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     parser.allow_overrides("the config")
     names = parser.add_subparsers(dest="benchmark", required=True, metavar="NAME")
@@ -155,4 +156,8 @@ if __name__ == "__main__":
         one = names.add_parser(name, help=summary, description=module.__doc__)
         add_flags(one)
         add_common_flags(one)
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

@@ -16,6 +16,8 @@ from inception_jax.reporting import console
 
 log = logging.getLogger("inception_jax")
 
+Main = Callable[[argparse.Namespace, list[str]], None]  # of parsed flags and config overrides
+
 
 def path(text: str) -> Path:
     """A path flag: ~ is the home folder, also after =, where the shell leaves it."""
@@ -89,12 +91,12 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see --help)")
 
 
-def run(main: Callable[[argparse.Namespace, list[str]], None], parser: Parser) -> NoReturn:
+def run(main: Main, parser: Parser) -> NoReturn:
     """Parses the command line, runs `main(flags, config_overrides)` and exits.
 
     Overrides are the arguments that start with --config. ; any other unknown one is an error.
     """
-    exit_code, message = _run(main, parser, sys.argv[1:])
+    exit_code, message = invoke(main, parser, sys.argv[1:])
     try:
         sys.stdout.flush()
     except OSError as error:  # the interpreter would try again, and complain in its own way
@@ -107,7 +109,12 @@ def run(main: Callable[[argparse.Namespace, list[str]], None], parser: Parser) -
     sys.exit(exit_code)
 
 
-def _run(main: Callable, parser: Parser, argv: Sequence[str]) -> tuple[ExitCode, str]:
+def invoke(main: Main, parser: Parser, argv: Sequence[str]) -> tuple[ExitCode, str]:
+    """Parses `argv` and calls `main`; returns how it ended, and with which message.
+
+    For Python that runs a command without a process of its own. What it changes for the process:
+    handlers of the loggers, and the hooks for exceptions that nobody catches.
+    """
     console.attach(log)
     # Orbax and TFDS narrate every step, and what fails there comes as an error, too.
     logging.getLogger("absl").setLevel(logging.CRITICAL)

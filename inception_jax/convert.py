@@ -8,21 +8,22 @@ net of other ones takes --config.model.num_classes=N, and --class_names.
 import argparse
 from pathlib import Path
 
-import jax
-
 from inception_jax import cli
-from inception_jax.checkpoints import store
-from inception_jax.checkpoints.describe import describe
-from inception_jax.data.pipeline import check_data
-from inception_jax.data.preparing import ilsvrc2012
 from inception_jax.errors import UsageError, UserError
-from inception_jax.interop import published
+from inception_jax.interop.formats import IMPORTED
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Writes the checkpoint `flags.output`, or nothing."""
     if flags.output.exists() and not (flags.output.is_dir() and not any(flags.output.iterdir())):
         raise UsageError(f"{flags.output} exists already: use another --output")
+    import jax
+
+    from inception_jax.checkpoints import store
+    from inception_jax.checkpoints.describe import describe
+    from inception_jax.data.pipeline import check_data
+    from inception_jax.interop import published
+
     weights = published.load(flags.format, flags.weights, overrides)
     check_data(weights.config)
     classes = name_classes(weights.config.model.num_classes, flags.class_names)
@@ -48,15 +49,22 @@ def name_classes(count: int, file: Path | None) -> tuple[str, ...]:
         if len(names) != count:
             raise UsageError(f"{file} has {len(names)} lines and the network {count} classes")
         return names
+    from inception_jax.data.preparing import ilsvrc2012
+
     wnids = ilsvrc2012.class_names()
     return wnids if len(wnids) == count else tuple(map(str, range(count)))
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
-    parser.add_argument("--from", dest="format", choices=published.FORMATS, required=True)
+    parser.add_argument("--from", dest="format", choices=IMPORTED, required=True)
     parser.add_argument("--weights", type=cli.path, required=True, help="file of weights")
     parser.add_argument("--output", type=cli.path, required=True, help="the checkpoint, a folder")
     parser.add_argument("--class_names", type=cli.path, help="file with one name a line")
     parser.allow_overrides("the format's config")
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

@@ -92,7 +92,8 @@ def _load(file: str, overrides: list[str]) -> ConfigDict:
     return from_data.resolve(configuration.load(file, overrides))
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     parser.add_argument("--config", metavar="FILE", help="as configs/x.py[:name=value]")
     parser.add_argument(
@@ -107,4 +108,8 @@ if __name__ == "__main__":
     )
     parser.allow_overrides("the configs")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

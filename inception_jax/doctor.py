@@ -3,115 +3,26 @@
 Give it the flags of `train`. Each check has a verdict, and a remedy where it is not ok.
 """
 
-import sys
-
-try:
-    from inception_jax import cli
-except (ImportError, RuntimeError) as error:  # the latter is JAX's, of another jaxlib
-    sys.exit(f"error: {error}: python -m pip install -r requirements.txt")
-
 import argparse
-import collections
-import dataclasses
-import json
-import threading
 
-from rich.table import Table
-
-from inception_jax.checkup import data, folder, job, machine
-from inception_jax.checkup.examination import Row, examine
-from inception_jax.checkup.subject import Subject
-from inception_jax.checkup.verdict import Finding, Verdict, worst
-from inception_jax.distributed import processes, sudden_end
-from inception_jax.errors import ExitCode, UsageError, UserError
-from inception_jax.reporting import console
-
-CHECKS = machine.CHECKS + job.CHECKS + data.CHECKS + folder.CHECKS
-COLOURS = {Verdict.WARNING: "yellow", Verdict.FAILED: "bold red"}
+from inception_jax import cli
+from inception_jax.distributed import processes
+from inception_jax.errors import UsageError, UserError
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
-    """Prints a table, or with --json one JSON object; of several processes the first does.
-
-    Raises:
-      UsageError: the processes were given other flags.
-      UserError: a check failed, or a process is not there.
-    """
+    """Prints what the checks found, or with --json one JSON object."""
     if overrides and not flags.config:
         raise UsageError(f"{overrides[0]} needs --config")
-    join(flags)
-    subject = Subject(flags.config, overrides, flags.workdir, flags.debug)
-    if sorted(subject.given) != processes.from_first(sorted(subject.given)):
-        raise UsageError("it has --config or --workdir and process 0 has not, or the reverse")
-    rows = list(examine(CHECKS, subject))
-    if processes.is_first() and flags.json:
-        print(json.dumps(as_dict(rows)), flush=True)
-    elif processes.is_first():
-        console.stdout.print(as_table(rows))
-        print(summary(rows, subject), flush=True)
-    processes.barrier("process 0 has told")
-    if failed := [row.name for row in rows if row.finding.verdict == Verdict.FAILED]:
-        raise UserError(f"failed: {', '.join(failed)}")
-
-
-def join(flags: argparse.Namespace) -> None:
-    """Meets the others, with an end where their first sum over all devices hangs."""
-    seconds = processes.SECONDS_TO_MEET + job.SECONDS_FOR_A_SUM
-    said = f"the processes do not come together within {seconds:.0f} s: {job.STUCK}"
-    timer = threading.Timer(seconds, sudden_end.end, (said, ExitCode.ERROR))
-    timer.daemon = True
-    timer.start()
     try:
-        processes.join(flags)
-    finally:
-        timer.cancel()
+        from inception_jax.checkup import all_checks
+    except (ImportError, RuntimeError) as error:  # the latter is JAX's, of another jaxlib
+        raise UserError(f"{error}: python -m pip install -r requirements.txt") from error
+    all_checks.check(flags, overrides)
 
 
-def as_dict(rows: list[Row]) -> dict:
-    """JSON; the findings of each process are given where there are several."""
-    checks = [
-        {
-            "name": row.name,
-            **told(row.finding),
-            "processes": [one and told(one) for one in row.by_process],
-        }
-        for row in rows
-    ]
-    verdict = worst([row.finding.verdict for row in rows])
-    return {"verdict": verdict, "hosts": processes.hosts(), "checks": checks}
-
-
-def told(finding: Finding) -> dict:
-    """What a person or a program wants to know of it."""
-    values = dataclasses.asdict(finding)
-    del values["facts"]
-    return values
-
-
-def as_table(rows: list[Row]) -> Table:
-    """For a person."""
-    table = Table("check", "verdict", "found")
-    for row in rows:
-        finding = row.finding
-        said = finding.found
-        if finding.remedy:
-            said += f"\n{'hint' if finding.verdict == Verdict.OK else 'remedy'}: {finding.remedy}"
-        table.add_row(
-            row.name, finding.verdict, console.printable(said), style=COLOURS.get(finding.verdict)
-        )
-    return table
-
-
-def summary(rows: list[Row], subject: Subject) -> str:
-    """One line: how many of which verdict, and what was not asked for."""
-    counts = collections.Counter(row.finding.verdict for row in rows)
-    line = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
-    if missing := [f"--{name}" for name in ("config", "workdir") if name not in subject.given]:
-        line += f"; {' and '.join(missing)} would check more"
-    return line
-
-
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     parser.add_argument(
         "--config", metavar="FILE", help="and its data: configs/x.py[:name=value,...]"
@@ -120,4 +31,8 @@ if __name__ == "__main__":
     parser.add_argument("--workdir", type=cli.path, metavar="DIR", help="folder of the run")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     processes.add_flags(parser)
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

@@ -10,26 +10,28 @@ if __name__ == "__main__":
 
 import argparse
 
-from rich.table import Table
-
-from inception_jax import cli, json_files, workdir
-from inception_jax.distributed import devices, processes, watchdog
+from inception_jax import cli
+from inception_jax.distributed import processes, watchdog
 from inception_jax.errors import UsageError
-from inception_jax.evaluation import ensemble, every_checkpoint, results, table
-from inception_jax.evaluation.measurement import Asked, Measurement
-from inception_jax.reporting import console
+from inception_jax.evaluation import ensemble
 
 log = cli.log
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints the result as JSON and writes it to the results folder of the (first) run."""
+    every = flags.all_checkpoints or flags.follow
+    if every and (flags.checkpoint or flags.save_predictions):
+        raise UsageError("--all_checkpoints and --follow go with --workdir alone")
+    from inception_jax import json_files, workdir  # JAX, which a wrong flag need not wait for
+    from inception_jax.distributed import devices
+    from inception_jax.evaluation import every_checkpoint, results
+    from inception_jax.evaluation.measurement import Asked, Measurement
+
     processes.join(flags)
     asked = Asked(flags.split, flags.crops, flags.average, flags.table, tuple(overrides))
     mesh = devices.make_mesh()
-    if flags.all_checkpoints or flags.follow:
-        if flags.checkpoint or flags.save_predictions:
-            raise UsageError("--all_checkpoints and --follow go with --workdir alone")
+    if every:
         if processes.together():
             raise UsageError("--all_checkpoints and --follow are for one process")
         every_checkpoint.evaluate(
@@ -51,18 +53,27 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
 def print_line(result: dict) -> None:
     """One line of standard output, at once."""
+    from inception_jax import json_files
+    from inception_jax.evaluation import results
+
     print(json_files.to_text(results.summary(result)), flush=True)
 
 
 def print_table(result: dict) -> None:
     """For a person, beside the JSON."""
+    from rich.table import Table
+
+    from inception_jax.evaluation import table
+    from inception_jax.reporting import console
+
     lines = Table(*table.COLUMNS, caption=", ".join(result["checkpoints"]))
     for row in result["table"]:
         lines.add_row(*table.cells(row, result["table"][0]))
     console.stderr.print(lines)
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     usage = "%(prog)s (--workdir DIR | --checkpoint DIR[,DIR...]) [flags]"  # all take six lines
     parser = cli.Parser(__doc__, usage=usage)
     ensemble.add_flags(parser)
@@ -88,4 +99,8 @@ if __name__ == "__main__":
     )
     processes.add_flags(parser)
     parser.allow_overrides("the checkpoint's config")
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

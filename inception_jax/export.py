@@ -15,23 +15,18 @@ from pathlib import Path
 from types import ModuleType
 
 from inception_jax import cli, disk
-from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
-from inception_jax.evaluation import trained
-
-# Each has `write(model, path)`. Imported when asked for: their packages are optional.
-FORMATS = {
-    "onnx": "inception_jax.interop.onnx_graph",
-    "stablehlo": "inception_jax.interop.stablehlo",
-    "safetensors": "inception_jax.interop.hugging_face",
-    "torchvision": "inception_jax.interop.torchvision",
-}
+from inception_jax.evaluation.ensemble import WEIGHTS
+from inception_jax.interop.formats import EXPORTED
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Writes --output and says what it wrote."""
     with written_whole(flags.output) as unfinished:
         chosen = load_format(flags.to)
+        from inception_jax.distributed import devices
+        from inception_jax.evaluation import trained
+
         checkpoint = flags.checkpoint or trained.newest_in(flags.workdir)
         model = trained.load(checkpoint, devices.make_mesh(), weights=flags.weights)
         chosen.write(model, unfinished)
@@ -48,7 +43,7 @@ def load_format(name: str) -> ModuleType:
       UserError: a package that it needs is not installed.
     """
     try:
-        return importlib.import_module(FORMATS[name])
+        return importlib.import_module(EXPORTED[name])
     except ModuleNotFoundError as error:
         raise UserError(
             f"--to {name} needs the package {error.name}: pip install 'inception_jax[interop]' "
@@ -76,12 +71,17 @@ def written_whole(output: Path) -> Iterator[Path]:
         unfinished.rename(output)
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--checkpoint", type=cli.path, help="a checkpoint: WORKDIR/checkpoints/STEP")
     which.add_argument("--workdir", type=cli.path, help="a run: its newest good checkpoint")
-    parser.add_argument("--to", choices=FORMATS, required=True, help="the format, see above")
+    parser.add_argument("--to", choices=EXPORTED, required=True, help="the format, see above")
     parser.add_argument("--output", type=cli.path, required=True, help="a new file or folder")
-    parser.add_argument("--weights", choices=trained.WEIGHTS, help="default: average if kept")
-    cli.run(main, parser)
+    parser.add_argument("--weights", choices=WEIGHTS, help="default: average if kept")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

@@ -7,22 +7,24 @@ printed is its estimate; nothing runs.
 import argparse
 import json
 
-import jax
-
 from inception_jax import cli, configuration
-from inception_jax.data import from_data
-from inception_jax.planning import estimate, table, topology
+from inception_jax.planning.generations import GENERATIONS
 from inception_jax.reporting import console
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints tables, or with --json one JSON object."""
-    jax.config.update("jax_platforms", "cpu")  # where there is a TPU, it stays free
-    # JAX cannot read programs for absent devices back, and would warn each time.
-    jax.config.update("jax_enable_compilation_cache", False)
     if flags.batch_size:
         overrides = [*overrides, f"--config.data.batch_size={flags.batch_size}"]
     config = configuration.load(flags.config, overrides)
+    import jax
+
+    from inception_jax.data import from_data
+    from inception_jax.planning import estimate, table, topology
+
+    jax.config.update("jax_platforms", "cpu")  # where there is a TPU, it stays free
+    # JAX cannot read programs for absent devices back, and would warn each time.
+    jax.config.update("jax_enable_compilation_cache", False)
     slice = topology.find_slice(flags.topology)
     found = estimate.estimate(from_data.resolve(config), slice, search=flags.search)
     if flags.json:
@@ -35,10 +37,11 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         print(line)
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     parser.add_config()
-    known = ", ".join(topology.GENERATIONS)
+    known = ", ".join(GENERATIONS)
     parser.add_argument(
         "--topology", required=True, metavar="NAME", help=f"slice, as v5e:2x4; one of {known}"
     )
@@ -48,7 +51,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "--search",
         action="store_true",
-        help=f"find the largest batch by compiling at most {estimate.COMPILATIONS} more",
+        help="find the largest batch that fits, by compiling a few more",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

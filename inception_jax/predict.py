@@ -17,12 +17,8 @@ from rich.table import Column, Table
 from inception_jax import cli, disk
 from inception_jax.data import image_files
 from inception_jax.data.decode import decode
-from inception_jax.data.pipeline import check_data
-from inception_jax.data.sources import FileSource
-from inception_jax.distributed import devices
 from inception_jax.errors import UserError
 from inception_jax.evaluation import ensemble
-from inception_jax.evaluation.protocol import Protocol
 from inception_jax.reporting import console, pictures, progress
 
 TOP = 5
@@ -35,6 +31,11 @@ log = cli.log
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints one JSON object an image to standard output, and a table to standard error."""
     paths = list(image_files.find(flags.images))
+    from inception_jax.data.pipeline import check_data  # JAX, after what a wrong flag needs
+    from inception_jax.data.sources import FileSource
+    from inception_jax.distributed import devices
+    from inception_jax.evaluation.protocol import Protocol
+
     # One file that cannot be read ends it: nobody is to take an answer about nothing for one.
     overrides = [*overrides, "--config.evaluation.bad_images=error"]
     mesh = devices.make_mesh()
@@ -142,7 +143,8 @@ def print_table(shown: Sequence[tuple[Path, list[dict]]], images: int) -> None:
     console.stderr.print(table)
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     ensemble.add_flags(parser)
     parser.add_argument("--images", type=cli.path, nargs="+", required=True, help="files, folders")
@@ -159,4 +161,8 @@ if __name__ == "__main__":
         help="a picture of images and answers",
     )
     parser.allow_overrides("the checkpoint's config")
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

@@ -26,7 +26,8 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     log.info(f"prepared {folder}: {counts} images")
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     names = parser.add_subparsers(dest="dataset", required=True, metavar="NAME")
     for name, preparer in sorted(PREPARERS.items()):
@@ -34,4 +35,8 @@ if __name__ == "__main__":
         subparser = names.add_parser(name, help=summary, description=preparer.__doc__)
         preparer.add_flags(subparser)
         subparser.add_argument("--data_dir", type=cli.path, default="data", help="default: data")
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

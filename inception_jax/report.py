@@ -12,18 +12,18 @@ import datetime
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import inception_jax
 from inception_jax import cli, json_files, workdir
-from inception_jax.data import image_files
-from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
-from inception_jax.evaluation import trained
-from inception_jax.evaluation.trained import Trained
-from inception_jax.features import galleries
-from inception_jax.reporting import comparison, page, runs, tables
-from inception_jax.reporting.page import Gallery
-from inception_jax.reporting.runs import Run
+
+if TYPE_CHECKING:
+    from inception_jax.evaluation.trained import Trained
+    from inception_jax.reporting.page import Gallery
+    from inception_jax.reporting.runs import Run
+
+MODULE = "inception_4a"  # whose activations are drawn where nobody names one
 
 log = cli.log
 
@@ -36,6 +36,8 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         raise UsageError("an HTML page needs --output FILE.html (see --help)")
     if flags.format != "html" and _asked_for_pictures(flags):
         raise UsageError("--checkpoint, --module, --images and --features are for an HTML page")
+    from inception_jax.reporting import comparison, page, runs, tables
+
     found = runs.read(runs.find(flags.runs), flags.base)
     match flags.format:
         case "html":
@@ -57,13 +59,17 @@ def _asked_for_pictures(flags: argparse.Namespace) -> bool:
     return bool(flags.checkpoint or flags.module or flags.images or flags.features)
 
 
-def _galleries(found: Sequence[Run], flags: argparse.Namespace) -> Iterator[Gallery]:
+def _galleries(found: "Sequence[Run]", flags: argparse.Namespace) -> "Iterator[Gallery]":
     """Pictures of one network; where nobody asked for them, the page says why there are none."""
+    from inception_jax.data import image_files
+    from inception_jax.features import galleries
+    from inception_jax.reporting.page import Gallery
+
     try:
         model = _network(found, flags.checkpoint)
         yield galleries.filters(model)
         images = galleries.shown_images(model, list(image_files.find(flags.images or [])))
-        module = flags.module or galleries.MODULE
+        module = flags.module or MODULE
         yield galleries.activations(model, module, images[0])
         if flags.features:
             yield galleries.occlusions(model, images)
@@ -76,8 +82,11 @@ def _galleries(found: Sequence[Run], flags: argparse.Namespace) -> Iterator[Gall
         yield Gallery("More pictures", f"There are none: {reason}", ())
 
 
-def _network(found: Sequence[Run], checkpoint: Path | None) -> Trained:
+def _network(found: "Sequence[Run]", checkpoint: Path | None) -> "Trained":
     """That of the checkpoint, or the newest good one of the first run that has one."""
+    from inception_jax.distributed import devices
+    from inception_jax.evaluation import trained
+
     mesh = devices.make_mesh()
     if checkpoint:
         return trained.load(checkpoint, mesh)
@@ -95,7 +104,8 @@ def _written() -> str:
     return f"Written {now} by inception_jax {inception_jax.__version__}."
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     parser.add_argument(
         "runs", nargs="*", type=cli.path, metavar="RUN_DIR", help="folders of runs, or of sweeps"
@@ -115,7 +125,7 @@ if __name__ == "__main__":
         metavar="DIR",
         help="whose pictures to draw; default: the newest of the first run",
     )
-    parser.add_argument("--module", help=f"whose activations to draw; default: {galleries.MODULE}")
+    parser.add_argument("--module", help=f"whose activations to draw; default: {MODULE}")
     parser.add_argument(
         "--images",
         type=cli.path,
@@ -128,4 +138,8 @@ if __name__ == "__main__":
         action="store_true",
         help="also what answers depend on, and images that excite units most",
     )
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

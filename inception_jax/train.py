@@ -9,8 +9,6 @@ import argparse
 
 from inception_jax import cli, configuration, workdir
 from inception_jax.distributed import processes
-from inception_jax.training import loop
-from inception_jax.training.preview import preview
 
 log = cli.log
 
@@ -18,6 +16,9 @@ log = cli.log
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Trains `flags.config` in `flags.workdir`, or only shows what it would train on."""
     config = configuration.load(flags.config, overrides)
+    from inception_jax.training import loop  # JAX, which a wrong flag or field need not wait for
+    from inception_jax.training.preview import preview
+
     if flags.preview is not None:
         picture = flags.workdir / workdir.PREVIEW
         preview(config, flags.preview, picture)
@@ -39,7 +40,8 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         log.info(f"  {flags.workdir / name}")
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     parser.add_config()
     parser.add_argument("--workdir", required=True, type=cli.path, help="folder of the run")
@@ -50,4 +52,8 @@ if __name__ == "__main__":
         help=f"write WORKDIR/{workdir.PREVIEW} with the first N augmented images, and stop",
     )
     processes.add_flags(parser)
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

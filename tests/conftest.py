@@ -1,12 +1,18 @@
-"""What the tests share: strict JAX, the real commands in subprocesses, small data and runs."""
+"""What the tests share: strict JAX, the commands, small data and runs."""
 
+import contextlib
+import importlib
+import io
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Tests are about results: programs that are optimised less are compiled in two thirds of the time.
 # It holds for the commands that tests start, too, and has to be there before JAX is.
@@ -18,15 +24,23 @@ import jax
 import pytest
 from filelock import FileLock
 
-from inception_jax import configuration
+from inception_jax import cli, configuration
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe
+from inception_jax.evaluation import protocol
 from inception_jax.models.network import build, network_config
+from inception_jax.training import loop
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "oracles"))
 
+# Compiled programs are kept between runs, and shared with the processes that tests start.
+COMPILED = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", ROOT / ".pytest_cache" / "compiled"))
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+jax.config.update("jax_compilation_cache_max_size", 2**34)  # with a limit, JAX locks the folder
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def need(installed: bool, what: str) -> None:
@@ -46,13 +60,17 @@ def tool(name: str) -> str:
 
 
 class Command:
-    """Runs `python -m inception_jax.NAME ARGUMENTS` as a user does; warnings are errors."""
+    """Calls the commands of the package, `python -m inception_jax.NAME ARGUMENTS`.
+
+    In this process, where JAX has been imported and programs are compiled already; in one of their
+    own with `process`, or with another number of devices. Warnings are errors in both.
+    """
 
     def __init__(self, compilation_cache: Path):
         self._cache = compilation_cache
 
     def environment(self, devices: int = 1) -> dict[str, str]:
-        """Compiled code is shared between the tests: most of their time would go there."""
+        """What a process needs that is to run as the tests do."""
         return os.environ | {
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": str(devices),
@@ -64,7 +82,7 @@ class Command:
         }
 
     def start(self, name: str, *arguments: object, devices: int = 1) -> subprocess.Popen[str]:
-        """Starts the command and returns the process."""
+        """Starts the command in a process of its own and returns that."""
         return subprocess.Popen(
             [sys.executable, "-m", f"inception_jax.{name}", *map(str, arguments)],
             cwd=ROOT,
@@ -75,17 +93,26 @@ class Command:
         )
 
     def __call__(
-        self, name: str, *arguments: object, devices: int = 1, exit_code: int = 0
+        self,
+        name: str,
+        *arguments: object,
+        devices: int = 1,
+        exit_code: int = 0,
+        process: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         """Runs the command to its end and checks its exit code."""
-        process = self.start(name, *arguments, devices=devices)
-        stdout, stderr = process.communicate(timeout=600)
-        assert process.returncode == exit_code, f"exit {process.returncode}\n{stdout}\n{stderr}"
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        if process or devices > 1:
+            started = self.start(name, *arguments, devices=devices)
+            stdout, stderr = started.communicate(timeout=600)
+            result = subprocess.CompletedProcess(arguments, started.returncode, stdout, stderr)
+        else:
+            result = call(name, *arguments)
+        assert result.returncode == exit_code, f"exit {result.returncode}\n{result}"
+        return result
 
-    def fails(self, name: str, *arguments: object, exit_code: int, devices: int = 1) -> str:
+    def fails(self, name: str, *arguments: object, **how: Any) -> str:
         """Runs a command that must end with one line saying what is wrong; returns the line."""
-        result = self(name, *arguments, exit_code=exit_code, devices=devices)
+        result = self(name, *arguments, **how)
         assert "Traceback" not in result.stderr
         lines = result.stderr.splitlines()
         assert [line.startswith("error: ") for line in lines] == [False] * (len(lines) - 1) + [True]
@@ -93,11 +120,80 @@ class Command:
         return lines[-1]
 
 
+def call(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs a command in this process, from the root of the repository."""
+    module = importlib.import_module(f"inception_jax.{name}")
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(ROOT),
+        process_state_kept(),
+    ):
+        try:
+            exit_code, _ = cli.invoke(module.main, module.make_parser(), list(map(str, arguments)))
+        except SystemExit as end:  # --help
+            exit_code = end.code
+    return subprocess.CompletedProcess(arguments, exit_code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def process_state_kept() -> Iterator[None]:
+    """Gives back what a command sets for its whole process."""
+    logs = [logging.getLogger(name) for name in ("inception_jax", "absl", "asyncio")]
+    before = [(log.level, log.propagate, list(log.handlers)) for log in logs]
+    hooks = sys.unraisablehook, threading.excepthook
+    try:
+        yield
+    finally:
+        for log, (level, propagate, handlers) in zip(logs, before, strict=True):
+            for handler in set(log.handlers) - set(handlers):
+                handler.close()
+            log.setLevel(level)
+            log.propagate, log.handlers[:] = propagate, handlers
+        sys.unraisablehook, threading.excepthook = hooks
+
+
 @pytest.fixture(scope="session")
-def command(request: pytest.FixtureRequest) -> Command:
+def command() -> Command:
     """The commands of the package."""
-    # Kept between runs (--cache-clear forgets it): half of the tests' time is compilation.
-    return Command(Path(request.config.cache.mkdir("compiled")))
+    return Command(COMPILED)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_made_once() -> Iterator[None]:
+    """Each training step and each network's forward pass is traced once for its config.
+
+    Both are functions of config, network and devices alone, so runs that share them stay exact.
+    """
+
+    def once(make: Callable[..., Any], key: Callable[..., Any]) -> Callable[..., Any]:
+        made: dict[Any, Any] = {}
+
+        def cached(*arguments: Any) -> Any:
+            chosen = key(*arguments)
+            if chosen not in made:
+                made[chosen] = make(*arguments)
+            return made[chosen]
+
+        return cached
+
+    def step_key(config: Any, network: Any, plan: Any, mesh: Any) -> Any:
+        deciding = configuration.to_dict(config)
+        for section in ("evaluation", "checkpoints"):
+            del deciding[section]
+        for field in ("source", "name", "data_dir", "train_split", "threads", "fake_examples"):
+            del deciding["data"][field]
+        durations = plan.total, plan.warmup, plan.decay_every, plan.average_start
+        return json.dumps(deciding, sort_keys=True), network.config, durations, mesh
+
+    def logits_key(network: Any, data: Any, mesh: Any) -> Any:
+        return network.config, tuple(data.mean), tuple(data.std), mesh
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_step", once(loop.make_step, step_key))
+        patch.setattr(protocol, "make_logits", once(protocol.make_logits, logits_key))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from inception_jax.distributed import devices
 from inception_jax.errors import UserError
 from inception_jax.evaluation import trained
 from inception_jax.evaluation.trained import Trained
-from inception_jax.interop import hugging_face, model_card, onnx_graph, stablehlo
+from inception_jax.interop import formats, hugging_face, model_card, onnx_graph, stablehlo
 from inception_jax.models.describe import describe
 from inception_jax.models.network import build, network_config
 
@@ -417,7 +417,7 @@ def test_errors_are_one_line_and_leave_nothing(command: Command, digits_run, tmp
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, export.FORMATS["onnx"])
+    monkeypatch.delitem(sys.modules, formats.EXPORTED["onnx"])
     with pytest.raises(UserError, match="needs the package onnx: pip install 'inception_jax"):
         export.load_format("onnx")
 

@@ -57,7 +57,7 @@ def test_a_run_writes_what_the_contract_says(straight):
 def test_every_program_is_compiled_once(command, smoke_arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_LOG_COMPILES", "1")
     arguments = smoke_arguments(tmp_path / "run", total=12, every=2)
-    result = command("train", *arguments, "--config.data.fake_examples=56")  # 3.5 batches
+    result = command("train", *arguments, "--config.data.fake_examples=56", process=True)
     before, after = result.stderr.split("step 1/12 ")
     assert "Compiling jit(train_step)" in before
     assert after.count("(56 examples)") == 3  # evaluations, and there are as many checkpoints

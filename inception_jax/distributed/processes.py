@@ -1,7 +1,8 @@
 """The processes of a job: how they come together, agree, and part.
 
 The only module that starts JAX's distributed runtime and knows its key-value store (for which JAX
-has no public name). A process alone needs none of it: then nothing here does anything.
+has no public name). A process alone needs none of it: then nothing here does anything. JAX is
+imported when processes meet: every command has these flags, also to say that one of them is wrong.
 """
 
 import argparse
@@ -14,11 +15,7 @@ import sys
 import time
 from typing import Any
 
-import jax
-from jax._src import clusters, distributed
-from jax.experimental import multihost_utils
-
-from inception_jax.distributed import devices, preemption
+from inception_jax.distributed import preemption
 from inception_jax.distributed.liveness import Liveness
 from inception_jax.distributed.rendezvous import meet
 from inception_jax.errors import ExitCode, UsageError, UserError
@@ -89,6 +86,8 @@ def _detect(coordinator: str | None, count: int | None, index: int | None) -> tu
     local_devices = _local_devices()
     if coordinator and count is not None and index is not None:
         return coordinator, count, index, local_devices
+    from jax._src import clusters
+
     try:
         return clusters.ClusterEnv.auto_detect_unset_distributed_params(
             coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
@@ -112,6 +111,12 @@ def _local_devices() -> list[int] | None:
 
 def _join(coordinator: str, count: int, index: int, local_devices: list[int] | None) -> None:
     global _liveness, _client, _index, _hosts, _coordinator
+    import jax
+    from jax._src import distributed
+    from jax.experimental import multihost_utils
+
+    from inception_jax.distributed import devices
+
     _keep_libraries_off_stdout()
     if index != 0:
         console.only_warnings()
@@ -256,7 +261,13 @@ def leave(exit_code: int, message: str) -> None:
         with contextlib.suppress(Exception):  # JAX has a kind for each; the work is done
             barrier("leaving")
             _liveness.stop()
-            jax.distributed.shutdown()
+            _shut_down()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)  # JAX would wait at its exit for those that are gone
+
+
+def _shut_down() -> None:
+    import jax
+
+    jax.distributed.shutdown()

@@ -3,15 +3,20 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-
-from jax.sharding import Mesh
+from typing import TYPE_CHECKING
 
 from inception_jax import cli
 from inception_jax.data.evaluation_crops import PROTOCOLS
 from inception_jax.distributed import processes
 from inception_jax.errors import UsageError, UserError
-from inception_jax.evaluation import trained
-from inception_jax.evaluation.protocol import AVERAGES
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from inception_jax.evaluation.trained import Trained
+
+WEIGHTS = ("average", "raw")  # of a checkpoint: the running average of its weights, or they
+AVERAGES = ("probabilities", "max")  # over crops; over networks it is always probabilities
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DIR[,DIR...]",
         help="WORKDIR/checkpoints/STEP, or what convert wrote",
     )
-    parser.add_argument("--weights", choices=trained.WEIGHTS, help="default: average if kept")
+    parser.add_argument("--weights", choices=WEIGHTS, help="default: average if kept")
     parser.add_argument(
         "--crops",
         type=int,
@@ -40,12 +45,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(flags: argparse.Namespace, mesh: Mesh, overrides: Sequence[str]) -> list[trained.Trained]:
+def load(flags: argparse.Namespace, mesh: "Mesh", overrides: Sequence[str]) -> "list[Trained]":
     """Loads what the flags of `add_flags` name.
 
     Raises:
       UserError, UsageError: as `trained.load`; networks of different classes.
     """
+    from inception_jax.evaluation import trained  # JAX, which flags need not wait for
+
     # All processes the same: a run may be writing newer ones meanwhile.
     find = flags.workdir and processes.is_first()
     newest = trained.newest_in(flags.workdir) if find else None

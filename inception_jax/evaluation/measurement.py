@@ -33,7 +33,7 @@ class Asked:
 
     split: str | None = None  # None: the first config's
     crops: int = 1  # a key of PROTOCOLS
-    average: str = "probabilities"  # over crops, see `protocol.AVERAGES`
+    average: str = "probabilities"  # over crops: one of `ensemble.AVERAGES`
     table: bool = False  # fewer crops and each network alone, too: the paper's Table 3
     overrides: tuple[str, ...] = ()  # of the configs, already applied to the networks
 

@@ -26,8 +26,6 @@ from inception_jax.distributed.devices import compiler_options, replicated, spli
 from inception_jax.evaluation.metrics import Tally
 from inception_jax.models.network import Network
 
-AVERAGES = ("probabilities", "max")  # over crops; over networks it is always probabilities
-
 # Least share of a batch that crops must fill; the fewer images they are of, the less memory.
 _FILLED = 0.9
 
@@ -143,7 +141,7 @@ class Protocol:
             Batch size (crops a call), threads and what to do about bad images are the first's.
           mesh: the devices.
           crops: a key of PROTOCOLS.
-          average: one of AVERAGES.
+          average: over crops, "probabilities" or "max".
           combinations: what to answer; all networks over all crops by default.
           allowed: bool [classes], among which to choose; all by default.
         """

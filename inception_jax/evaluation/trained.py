@@ -16,8 +16,6 @@ from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
 from inception_jax.models.network import Network, build, network_config
 
-WEIGHTS = ("average", "raw")
-
 
 @dataclasses.dataclass(frozen=True)
 class Trained:

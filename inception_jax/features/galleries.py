@@ -19,7 +19,6 @@ from inception_jax.features.occlusion import COVER, occlude
 from inception_jax.reporting import progress
 from inception_jax.reporting.page import Gallery, Picture
 
-MODULE = "inception_4a"  # where none is named
 IMAGES = 4  # of the test images, where none are named
 MAPS = 16  # of each branch
 CHANNELS = 4  # of each branch, whose favourite images are sought

@@ -6,6 +6,7 @@ remember of the rest; and `layers(config, tensors)`, what it calls our layers.
 """
 
 import dataclasses
+import importlib
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +19,13 @@ import inception_jax
 from inception_jax import configuration
 from inception_jax.data import from_data
 from inception_jax.errors import UserError
-from inception_jax.interop import caffe_onnx, files, tables, tf_slim, torchvision
+from inception_jax.interop import files, tables
+from inception_jax.interop.formats import IMPORTED
 from inception_jax.models.googlenet import AUXILIARY_HEADS, GoogLeNetConfig
 from inception_jax.models.network import Tree, build, network_config
 
 FORMATS: dict[str, ModuleType] = {
-    "torchvision": torchvision,
-    "onnx": caffe_onnx,
-    "tf_slim": tf_slim,
+    name: importlib.import_module(module) for name, module in IMPORTED.items()
 }
 CONFIGS = Path(inception_jax.__file__).parent.parent / "configs"
 

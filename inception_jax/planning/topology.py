@@ -10,7 +10,6 @@ import importlib.util
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from jax.sharding import SingleDeviceSharding
 
 from inception_jax.errors import UsageError, UserError
 from inception_jax.planning.compiled import Refusal, compile_or_refuse
+from inception_jax.planning.generations import GENERATIONS
 
 # libtpu reads these when it is loaded; what the user has set stays.
 ENVIRONMENT = {
@@ -28,29 +28,6 @@ ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else it deletes the lock file of whoever uses a TPU here
     "TPU_STDERR_LOG_LEVEL": "3",  # say only what is fatal
     "TPU_LOG_DIR": "disabled",  # else files in /tmp/tpu_logs
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Generation:
-    """How slices of a generation are named, and what libtpu wants to be told of them."""
-
-    dimensions: int  # of the grid of chips
-    example: str
-    devices_per_chip: int = 1
-    options: tuple[tuple[str, Any], ...] = ()
-
-
-# The shapes are libtpu's to judge. v2, v3 and tpu7x show each half of a chip as a device.
-GENERATIONS = {
-    "v2": Generation(2, "2x2", devices_per_chip=2),
-    "v3": Generation(2, "2x2", devices_per_chip=2),
-    # Both cores of a chip as one device, as TPU machines run them.
-    "v4": Generation(3, "2x2x2", options=(("chip_config_name", "megacore"),)),
-    "v5e": Generation(2, "2x4"),
-    "v5p": Generation(3, "2x2x2"),
-    "v6e": Generation(2, "2x4"),
-    "tpu7x": Generation(3, "2x2x1", devices_per_chip=2),
 }
 
 
