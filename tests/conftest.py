@@ -104,7 +104,7 @@ class Command:
         if process or devices > 1:
             started = self.start(name, *arguments, devices=devices)
             stdout, stderr = started.communicate(timeout=600)
-            result = subprocess.CompletedProcess(arguments, started.returncode, stdout, stderr)
+            result = subprocess.CompletedProcess(started.args, started.returncode, stdout, stderr)
         else:
             result = call(name, *arguments)
         assert result.returncode == exit_code, f"exit {result.returncode}\n{result}"
@@ -123,6 +123,8 @@ class Command:
 def call(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Runs a command in this process, from the root of the repository."""
     module = importlib.import_module(f"inception_jax.{name}")
+    argv = [str(argument) for argument in arguments]
+    exit_code: Any
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
@@ -131,10 +133,10 @@ def call(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         process_state_kept(),
     ):
         try:
-            exit_code, _ = cli.invoke(module.main, module.make_parser(), list(map(str, arguments)))
+            exit_code, _ = cli.invoke(module.main, module.make_parser(), argv)
         except SystemExit as end:  # --help
             exit_code = end.code
-    return subprocess.CompletedProcess(arguments, exit_code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess([name, *argv], exit_code, out.getvalue(), err.getvalue())
 
 
 @contextlib.contextmanager
