@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from inception_jax import disk
 from inception_jax.distributed import processes
 from inception_jax.errors import ExitCode, PreemptedError, UsageError, UserError
+from inception_jax.paths import to_path
 from inception_jax.reporting import console
 
 log = logging.getLogger("inception_jax")
@@ -21,9 +22,10 @@ Main = Callable[[argparse.Namespace, list[str]], None]  # of parsed flags and co
 
 def path(text: str) -> Path:
     """A path flag: ~ is the home folder, also after =, where the shell leaves it."""
-    if not text:
-        raise argparse.ArgumentTypeError("an empty path")
-    return Path(text).expanduser()
+    try:
+        return to_path(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def paths(text: str) -> list[Path]:

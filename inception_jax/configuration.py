@@ -21,6 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import inception_jax
+from inception_jax import paths
 from inception_jax.errors import UsageError
 
 # These do not change what a step computes: they may differ when a run goes on.
@@ -58,6 +59,9 @@ RANGES = {
     "checkpoints.keep_best": (0, math.inf),
 }
 
+
+# Fields with paths, and whether they may be empty.
+PATHS = {"data.data_dir": False, "model.init_from": True}
 
 # What a field may be where the schema has a value of the type on the left.
 _TYPES: Mapping[type, tuple[type, ...]] = {
@@ -149,9 +153,11 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads `path[:arguments]` and applies overrides like `--config.optimizer.momentum=0.8`.
 
     Raises:
-      UsageError: no such file, an error in it, an unknown field, a value of the wrong type.
+      UsageError: no such file, an error in it, an unknown field, a value of the wrong type, a URL.
     """
+    paths.check(path)
     file, _, argument = path.partition(":")
+    file = str(paths.to_path(file))
     if not os.path.isfile(file):
         raise UsageError(f"no config file {file!r} (looked from {os.getcwd()})")
     try:
@@ -163,20 +169,25 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UsageError(f"{file}: get_config returns a {type(config).__name__}, not a ConfigDict")
     _check_fields(config.to_dict())
-    return override(config, overrides)
+    config = override(config, overrides)
+    _check_paths(config, PATHS)
+    return config
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """Applies overrides like `--config.data.data_dir=/data`; returns the config, locked.
 
     Raises:
-      UsageError: an unknown field (with the nearest name), a value of the wrong type or size.
+      UsageError: an unknown field (with the nearest name), a value of the wrong type or size, a URL
+        in place of a path.
     """
     known = flatten(config.to_dict())
+    changed = []
     for argument in overrides:
         match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if match and match[1] not in known:
             raise UsageError(_unknown(f"config field {match[1]!r}", match[1], known))
+        changed += [match[1]] if match else []
     values = flags.FlagValues()
     argv = ["", *overrides]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
@@ -188,6 +199,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}")
     _check_ranges(config)
+    _check_paths(config, changed)  # others may be an older checkpoint's, and nobody needs them
     return config
 
 
@@ -218,6 +230,13 @@ def _check_ranges(config: ConfigDict) -> None:
     for field, (least, most) in RANGES.items():
         if field in fields and not least <= fields[field] <= most:  # false for NaN, too
             raise UsageError(f"{field} is {fields[field]}; it may be from {least} to {most}")
+
+
+def _check_paths(config: ConfigDict, fields: Iterable[str]) -> None:
+    values = flatten(config.to_dict())
+    for field in PATHS.keys() & set(fields):
+        if values[field] or not PATHS[field]:
+            paths.to_path(values[field], field)
 
 
 def _one_line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from tensorflow_datasets.proto import tf_example_pb2
 
+from inception_jax import paths
 from inception_jax.errors import UsageError, UserError
 
 # What `prepare` makes of its own, other than folders: name of the data set, and of its preparation.
@@ -116,13 +117,14 @@ class TfdsSource:
     @classmethod
     def from_config(cls, data: ConfigDict, split: str) -> "TfdsSource":
         """The newest version in `data_dir`/`name`."""
-        with _errors(Path(data.data_dir).expanduser() / data.name):
+        data_dir = paths.to_path(data.data_dir, "data.data_dir")
+        folder = data_dir / data.name
+        with _errors(folder):
             try:
                 builder = tfds.core.read_only_builder.builder_from_files(
-                    data.name, data_dir=str(Path(data.data_dir).expanduser())
+                    data.name, data_dir=str(data_dir)
                 )
             except tfds.core.DatasetNotFoundError:
-                folder = Path(data.data_dir).expanduser() / data.name
                 if unfinished := list(folder.glob("*/converted_from.json")):
                     raise UserError(
                         f"{unfinished[0].parent} is not finished: give the same command to prepare "

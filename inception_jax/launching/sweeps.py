@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inception_jax import configuration
+from inception_jax import configuration, paths
 from inception_jax.errors import UsageError
 
 # Names are those of folders, which commands take in lists with commas between them.
@@ -102,6 +102,7 @@ def load(file: str, overrides: Sequence[str] = ()) -> list[Run]:
     Raises:
       UsageError: no such file, an error in it, no runs, two of a name, a wrong name or config.
     """
+    file = str(paths.to_path(file))
     if not os.path.isfile(file):
         raise UsageError(f"no sweep file {file!r} (looked from {os.getcwd()})")
     try:

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inception_jax import configuration, json_files, workdir
+from inception_jax import configuration, json_files, paths, workdir
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe_run
 from inception_jax.data import from_data, order
@@ -278,7 +278,7 @@ def _read_newest(
     )
     if restored is None:
         if config.model.init_from:
-            checkpoint = Path(config.model.init_from).expanduser()
+            checkpoint = paths.to_path(config.model.init_from, "model.init_from")
             class_names = tuple(description["class_names"])
             state = warm_start.start_from(state, checkpoint, class_names, mesh)
         return state, {}
