@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import logging
 from typing import Any
 
 import jax
@@ -9,18 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import ROOT
 
-from inception_jax import configuration
+from inception_jax import configuration, workdir
+from inception_jax.checkup import data as data_checks
+from inception_jax.checkup.subject import Subject
+from inception_jax.checkup.verdict import Verdict
 from inception_jax.data import pipeline
 from inception_jax.data.sources import open_source
-from inception_jax.distributed import devices
+from inception_jax.distributed import devices, processes
 from inception_jax.errors import UsageError
 from inception_jax.models.googlenet import Outputs
 from inception_jax.models.network import build, network_config
-from inception_jax.training import durations, mixup
+from inception_jax.training import durations, loop, mixup
 from inception_jax.training.losses import total_loss
 from inception_jax.training.optimizer import make_optimizer
-from inception_jax.training.schedule import make_schedule
+from inception_jax.training.schedule import SCHEDULES, make_schedule
 from inception_jax.training.state import from_tree, initial_state, to_tree, update_average
 from inception_jax.training.steps import make_train_step
 
@@ -42,10 +47,10 @@ def test_wrong_durations_are_named(text):
         durations.interval("log.every", "0 steps", batch_size=1, examples=1)
 
 
-def schedule(name: str, warmup: int = 0, **fields):
+def schedule(name: str, warmup: int = 0, total: int = 1000, **fields):
     config = configuration.load("configs/googlenet.py").schedule
     config.update(name=name, **fields)
-    return make_schedule(config, total_steps=1000, warmup_steps=warmup, decay_every_steps=80)
+    return make_schedule(config, total_steps=total, warmup_steps=warmup, decay_every_steps=80)
 
 
 def test_the_papers_schedule():
@@ -71,8 +76,118 @@ def test_cosine_and_polynomial_go_from_the_peak_to_the_end():
 def test_wrong_schedules_are_named():
     with pytest.raises(UsageError, match=r"schedule\.name is 'linear'"):
         schedule("linear")
-    with pytest.raises(UsageError, match=r"schedule\.warmup"):
-        schedule("cosine", warmup=1000)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("total", [1, 20, 99, 100])
+def test_a_run_that_ends_in_the_warmup_has_the_rates_of_a_longer_one(name, total):
+    short, long = jax.jit(schedule(name, 100, total)), jax.jit(schedule(name, 100))
+    rates = [float(short(step)) for step in range(total)]
+    assert rates == [float(long(step)) for step in range(total)]
+    assert rates == pytest.approx([0.01 * step / 100 for step in range(total)], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_peak_is_the_last_step_of_a_run_one_longer_than_the_warmup(name):
+    rate = schedule(name, warmup=60, total=61)
+    assert float(rate(60)) == pytest.approx(0.01)
+    assert max(float(rate(step)) for step in range(60)) < 0.0099
+
+
+WARNINGS = [
+    "schedule.warmup is 16 steps and training.total 16: the learning rate rises to the end and "
+    "never reaches schedule.learning_rate",
+    "training.average_start is 20 steps and training.total 16: no step is averaged, and the "
+    "averaged weights are those of the last step",
+]
+
+
+def warnings(*overrides: str) -> list[str]:
+    config = configuration.load("configs/digits.py", overrides)
+    return loop.not_reached(config, loop.make_plan(config, 1000))
+
+
+@pytest.mark.parametrize(
+    ("total", "warmup", "average_start", "fields"),
+    [
+        (20, 19, 19, []),
+        (20, 20, 0, ["schedule.warmup"]),
+        (20, 21, 0, ["schedule.warmup"]),
+        (20, 0, 20, ["training.average_start"]),
+        (20, 20, 20, ["schedule.warmup", "training.average_start"]),
+        (1, 0, 0, []),
+        (1, 1, 1, ["schedule.warmup", "training.average_start"]),
+    ],
+)
+def test_what_a_short_run_never_comes_to_is_named(total, warmup, average_start, fields):
+    found = warnings(
+        f"--config.training.total={total} steps", f"--config.schedule.warmup={warmup} steps",
+        f"--config.training.average_start={average_start} steps",
+    )  # fmt: skip
+    assert [line.split()[0] for line in found] == fields
+
+
+def test_durations_in_epochs_are_named_in_steps():
+    assert warnings(
+        "--config.training.total=1 epochs", "--config.schedule.warmup=1000 examples",
+        "--config.training.average_start=1.25 epochs",
+    ) == WARNINGS  # fmt: skip
+
+
+def test_without_averaging_nobody_misses_it():
+    assert warnings("--config.training.total=17 steps", "--config.training.average_decay=0") == []
+
+
+CONFIGS = sorted((ROOT / "configs").glob("*.py")) + sorted((ROOT / "configs/ablations").glob("*"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_config_can_be_tried_for_20_steps(file):
+    config = configuration.load(str(file), ["--config.training.total=20 steps"])
+    plan = loop.make_plan(config, 60_000)
+    assert plan.total == 20
+    rate = make_schedule(
+        config.schedule,
+        total_steps=plan.total,
+        warmup_steps=plan.warmup,
+        decay_every_steps=plan.decay_every,
+    )
+    assert all(0 <= float(rate(step)) < 1 for step in range(plan.total))
+    for line in loop.not_reached(config, plan):
+        assert "training.total 20: " in line
+
+
+def test_the_doctor_warns_too():
+    overrides = ["--config.training.total=4 steps"]  # the average starts after 5
+    found = data_checks.network(Subject("configs/smoke.py", overrides))
+    assert found.verdict == Verdict.WARNING
+    assert "training.average_start is 5 steps and training.total 4: no step" in found.found
+    assert "raise training.total" in found.remedy
+
+
+class EnoughSeenError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_warns_once_and_in_its_log(monkeypatch, tmp_path, first):
+    def stop(*arguments: Any) -> None:
+        raise EnoughSeenError
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(loop, "_resume", stop)
+    monkeypatch.setattr(processes, "is_first", lambda: first)
+    log = logging.getLogger("inception_jax")
+    monkeypatch.setattr(log, "handlers", [])  # and those of the run go with it
+    config = configuration.load("configs/smoke.py", ["--config.training.total=4 steps"])
+    with pytest.raises(EnoughSeenError):
+        loop.train(config, tmp_path)
+    for handler in log.handlers:
+        handler.close()
+    lines = (tmp_path / workdir.LOGS / "process_0.log").read_text().splitlines()
+    found = [line for line in lines if " WARNING " in line]
+    assert len(found) == first
+    assert all("training.average_start is 5 steps" in line for line in found)
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])

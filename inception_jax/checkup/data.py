@@ -9,6 +9,7 @@ from inception_jax.checkup.verdict import Finding, Verdict
 from inception_jax.data.decode import decode
 from inception_jax.data.pipeline import check_data
 from inception_jax.distributed import devices
+from inception_jax.training.loop import not_reached
 
 
 def config(subject: Subject) -> Finding:
@@ -47,6 +48,9 @@ def network(subject: Subject) -> Finding:
     """Whether the network, the schedule and the durations can be built."""
     size = disk.megabytes(subject.state_bytes)
     found = f"{subject.plan.total:,} steps; the state takes {size} of each device"
+    if lines := not_reached(subject.resolved, subject.plan):
+        remedy = "none needed for a trial; else raise training.total or lower these"
+        return Finding(Verdict.WARNING, "; ".join([found, *lines]), remedy)
     return Finding(Verdict.OK, found)
 
 

@@ -79,6 +79,26 @@ def make_plan(config: ConfigDict, examples: int) -> Plan:
     )
 
 
+def not_reached(config: ConfigDict, plan: Plan) -> list[str]:
+    """Lists what the run is too short for, so that it is not what the config says: a line each.
+
+    Logging, evaluations and checkpoints are not among it: at the end there is one of each.
+    """
+    found = []
+    if plan.warmup >= plan.total:
+        found.append(
+            f"schedule.warmup is {plan.warmup:,} steps and training.total {plan.total:,}: the "
+            "learning rate rises to the end and never reaches schedule.learning_rate"
+        )
+    if config.training.average_decay > 0 and plan.average_start >= plan.total:
+        found.append(
+            f"training.average_start is {plan.average_start:,} steps and training.total "
+            f"{plan.total:,}: no step is averaged, and the averaged weights are those of the last "
+            "step"
+        )
+    return found
+
+
 def make_step(
     config: ConfigDict, network: Network, plan: Plan, mesh: Mesh
 ) -> tuple[TrainStep, TrainState]:
@@ -136,6 +156,9 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
             json_files.replace(folder / workdir.MODEL, json_files.to_text(costs, indent=2) + "\n")
         log_file = folder / workdir.LOGS / f"process_{jax.process_index()}.log"
         console.add_file(logging.getLogger("inception_jax"), log_file)
+        if processes.is_first():
+            for line in not_reached(config, plan):
+                log.warning(line)
         stack.enter_context(watchdog.watch(config.training.watchdog))
         state, found = _resume(state, folder, config, description, mesh)
         start = saved = int(state.step)

@@ -16,17 +16,13 @@ def make_schedule(
     staircase: `decay_rate` at every `decay_every` (the paper's 4 % every 8 epochs).
     cosine, polynomial: from `learning_rate` after the warm-up to `final_learning_rate` at the end.
     All of them rise linearly from 0 during the warm-up; the staircase still counts from step 0.
+    A run that ends during its warm-up has the same rates as a longer one, and not `learning_rate`.
 
     Raises:
-      UsageError: an unknown name, or a warm-up that does not end before the run.
+      UsageError: an unknown name.
     """
     peak, final = schedule.learning_rate, schedule.final_learning_rate
-    if warmup_steps and warmup_steps >= total_steps:
-        raise UsageError(
-            f"schedule.warmup of {warmup_steps} steps does not end before training.total of "
-            f"{total_steps} steps"
-        )
-    decay_steps = max(1, total_steps - warmup_steps)
+    decay_steps = max(1, total_steps - warmup_steps)  # 1 is never reached where the warm-up is all
     match schedule.name:
         case "staircase":
             staircase = optax.exponential_decay(
