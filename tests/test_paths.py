@@ -1,6 +1,7 @@
 """Paths: a URL is refused wherever a path can be given, and ordinary names with colons are not."""
 
 import argparse
+import importlib
 import runpy
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from ml_collections import ConfigDict
 
 from inception_jax import cli, configuration, paths
 from inception_jax.data.sources import TfdsSource
-from inception_jax.distributed import preemption
 from inception_jax.errors import UsageError
 from inception_jax.launching import sweeps
 
@@ -18,7 +18,7 @@ URL = "gs://bucket/x"
 COMMANDS = sorted(
     path.stem
     for path in (ROOT / "inception_jax").glob("*.py")
-    if 'if __name__ == "__main__"' in path.read_text()
+    if "def make_parser" in path.read_text()
 )
 
 # What else takes any text. `configuration.load` and `sweeps.load` refuse URLs of the first three.
@@ -112,21 +112,34 @@ def takes(action: argparse.Action, text: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "sweep"])
-def test_every_flag_that_takes_a_path_refuses_a_url(monkeypatch, name):
+def refuse_urls(parser: argparse.ArgumentParser) -> bool:
     """A new flag has to use one of the types in cli.py, or to be in NOT_PATHS."""
-    found: list[argparse.ArgumentParser] = []
-    monkeypatch.setattr(cli, "run", lambda main, parser: found.extend(parsers(parser)))
-    monkeypatch.setattr(preemption, "listen", lambda: None)
+    actions = [action for one in parsers(parser) for action in one._actions]
+    return {action.dest for action in actions if takes(action, URL)} <= NOT_PATHS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_flag_of_a_command_that_takes_a_path_refuses_a_url(monkeypatch, name):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # report sets it where it is not there
-    if name == "sweep":
-        monkeypatch.syspath_prepend(ROOT / "launch")
-        runpy.run_path(str(ROOT / "launch" / "sweep.py"), run_name="__main__")
-    else:
-        runpy.run_module(f"inception_jax.{name}", run_name="__main__")
-    assert found
-    flags = {action.dest for parser in found for action in parser._actions if takes(action, URL)}
-    assert flags <= NOT_PATHS
+    assert refuse_urls(importlib.import_module(f"inception_jax.{name}").make_parser())
+
+
+def test_a_sweeps_folder_is_here(monkeypatch):
+    found: list[argparse.ArgumentParser] = []
+    monkeypatch.setattr(cli, "run", lambda main, parser: found.append(parser))
+    monkeypatch.syspath_prepend(ROOT / "launch")
+    runpy.run_path(str(ROOT / "launch" / "sweep.py"), run_name="__main__")
+    assert refuse_urls(found[0])
+
+
+def test_a_flag_of_any_text_would_be_found():
+    parser = argparse.ArgumentParser()
+    for add in (parser.add_argument, parser.add_subparsers().add_parser("x").add_argument):
+        assert refuse_urls(parser)
+        flag = add("--folder")
+        assert not refuse_urls(parser)
+        flag.type = cli.path
+    assert {"train", "evaluate", "predict", "prepare", "report", "doctor", "plan"} <= {*COMMANDS}
 
 
 @pytest.mark.parametrize("text", [URL, "gs:/bucket/x", f"{URL}.py:batch_size=3", "s3://b/x.py"])
