@@ -1,4 +1,4 @@
-"""Five training steps against recorded ones: what a step computes changes on purpose, or not at all.
+"""Five training steps against recorded ones: a step changes what it computes only on purpose.
 
 Recorded are, a step, the batch's pixels and labels, loss, norms and learning rate, and after the
 last step a checksum of each layer's parameters. Every other test holds for a step that computes
