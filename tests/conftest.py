@@ -21,6 +21,7 @@ os.environ.setdefault(
 )
 
 import jax
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -192,8 +193,14 @@ def programs_made_once() -> Iterator[None]:
     def logits_key(network: Any, data: Any, mesh: Any) -> Any:
         return network.config, tuple(data.mean), tuple(data.std), mesh
 
+    make_step = once(loop.make_step, step_key)
+
+    def make_step_and_state(*arguments: Any) -> Any:
+        train_step, state = make_step(*arguments)
+        return train_step, jax.tree.map(np.copy, state)  # a step may take the arrays it is given
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_step", once(loop.make_step, step_key))
+        patch.setattr(loop, "make_step", make_step_and_state)
         patch.setattr(protocol, "make_logits", once(protocol.make_logits, logits_key))
         yield
 
