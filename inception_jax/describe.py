@@ -14,8 +14,8 @@ from rich.table import Table
 from inception_jax import cli, configuration
 from inception_jax.data import from_data
 from inception_jax.errors import UsageError
-from inception_jax.models.describe import activation_bytes, describe
-from inception_jax.models.network import build, network_config
+from inception_jax.models.cost import network_cost
+from inception_jax.models.options import network_config
 from inception_jax.reporting import console
 
 
@@ -32,36 +32,40 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
             console.stdout.print(comparison(rows, flags.batch_size))
         return
     config = _load(flags.config, overrides)
-    description = describe(build(network_config(config)))
+    costs = network_cost(network_config(config))
     if flags.json:
-        print(json.dumps({"config_name": config.name, **dataclasses.asdict(description)}))
+        print(json.dumps({"config_name": config.name, **dataclasses.asdict(costs)}))
         return
     table = Table(title=f"{config.name}, {config.data.image_size} pixels")
     table.add_column("layer", overflow="fold")
     for heading in ("output", "parameters", "multiply-adds"):
         table.add_column(heading, justify="right")
-    for layer in description.layers:
+    for layer in costs.layers:
         output = "x".join(map(str, layer.output))
         table.add_row(layer.name, output, f"{layer.parameters:,}", f"{layer.multiply_adds:,}")
     table.add_section()
-    parameters, multiply_adds = description.parameters, description.multiply_adds
+    parameters, multiply_adds = costs.parameters, costs.multiply_adds
     table.add_row("inference", "", f"{parameters:,}", f"{multiply_adds:,}")
-    table.add_row("training, with auxiliary heads", "", f"{description.training_parameters:,}", "")
+    table.add_row("training, with auxiliary heads", "", f"{costs.training_parameters:,}", "")
     console.stdout.print(table)
-    print(f"{description.convolutions} convolutions, {multiply_adds / 1e6:,.1f} M multiply-adds")
+    print(f"{costs.convolutions} convolutions, {multiply_adds / 1e6:,.1f} M multiply-adds")
 
 
 def cost(config: ConfigDict, batch_size: int) -> dict[str, Any]:
     """One row of a comparison: `activation_bytes` are those of a training step's whole batch."""
-    network = build(network_config(config))
-    description = describe(network)
+    # Not before: JAX takes a second to load, and what one network costs is worked out without it.
+    from inception_jax.models.network import build
+    from inception_jax.models.traced_cost import activation_bytes
+
+    options = network_config(config)
+    costs = network_cost(options)
     return {
         "config_name": config.name,
-        "image_size": network.config.image_size,
-        "parameters": description.parameters,
-        "training_parameters": description.training_parameters,
-        "multiply_adds": description.multiply_adds,
-        "activation_bytes": activation_bytes(network, batch_size),
+        "image_size": options.image_size,
+        "parameters": costs.parameters,
+        "training_parameters": costs.training_parameters,
+        "multiply_adds": costs.multiply_adds,
+        "activation_bytes": activation_bytes(build(options), batch_size),
     }
 
 

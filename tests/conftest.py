@@ -29,7 +29,8 @@ from inception_jax import cli, configuration
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe
 from inception_jax.evaluation import protocol
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 from inception_jax.training import loop
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from inception_jax import convert
 from inception_jax.data.normalization import normalize
 from inception_jax.distributed import devices
 from inception_jax.evaluation import trained
-from inception_jax.models.googlenet import AUXILIARY_HEADS
+from inception_jax.models.tables import AUXILIARY_HEADS
 
 
 def run(name: str, weights: Path, output: Path, *overrides: str, class_names=None) -> Path:

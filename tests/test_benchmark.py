@@ -20,8 +20,8 @@ from inception_jax.benchmarking.input import OURS, SAMPLE, Sample, jpeg_files
 from inception_jax.benchmarking.peers import process
 from inception_jax.data.sources import Example
 from inception_jax.errors import UserError
-from inception_jax.models.googlenet import GoogLeNetConfig
 from inception_jax.models.network import build
+from inception_jax.models.options import GoogLeNetConfig
 
 QUICK = [
     "--seconds", "0.2", "--repeats", "1",

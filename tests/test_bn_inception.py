@@ -4,9 +4,9 @@ import pytest
 
 from inception_jax import configuration
 from inception_jax.errors import UsageError
-from inception_jax.models.describe import describe
-from inception_jax.models.googlenet import GoogLeNetConfig
-from inception_jax.models.network import build, network_config
+from inception_jax.models.cost import network_cost
+from inception_jax.models.network import build
+from inception_jax.models.options import GoogLeNetConfig, network_config
 
 # Figure 5 of arXiv 1502.03167, outputs. Its printed sizes of 3c, 4c, 4d and 4e are not the sums of
 # its own columns, which the published weights follow: 608 (not 576) and 1056 (not 1024).
@@ -32,12 +32,12 @@ FIGURE_5 = {
 
 def test_figure_5_and_the_published_counts():
     config = network_config(configuration.load("configs/bn_inception.py"))
-    description = describe(build(config))
-    outputs = {layer.name: layer.output for layer in description.layers}
+    costs = network_cost(config)
+    outputs = {layer.name: layer.output for layer in costs.layers}
     assert {name: outputs[name] for name in FIGURE_5} == FIGURE_5
-    assert description.parameters == description.training_parameters == 11_295_240
-    assert description.multiply_adds / 1e9 == pytest.approx(2.03, abs=0.005)
-    assert description.convolutions == 69
+    assert costs.parameters == costs.training_parameters == 11_295_240
+    assert costs.multiply_adds / 1e9 == pytest.approx(2.03, abs=0.005)
+    assert costs.convolutions == 69
 
 
 def test_layer_names_are_those_of_the_published_weights():

@@ -14,8 +14,9 @@ from inception_jax.data import from_data
 from inception_jax.data.pipeline import check_data
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError
-from inception_jax.models.describe import describe
-from inception_jax.models.network import build, network_config
+from inception_jax.models.cost import network_cost
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 from inception_jax.planning.step import describe_batch
 from inception_jax.training.loop import make_plan, make_step
 
@@ -86,7 +87,7 @@ def test_an_ablation_changes_something_and_not_the_data(path, base):
 @functools.cache
 def multiply_adds(file: str) -> int:
     """Of an image in the network of a config."""
-    return describe(build(network_config(configuration.load(file)))).multiply_adds
+    return network_cost(network_config(configuration.load(file))).multiply_adds
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=str)

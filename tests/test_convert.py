@@ -31,8 +31,8 @@ from inception_jax.errors import UsageError, UserError
 from inception_jax.evaluation import trained
 from inception_jax.interop import caffe_onnx, files, tables, tf_slim, torchvision
 from inception_jax.interop.published import CONFIGS
-from inception_jax.models.googlenet import GoogLeNetConfig
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import GoogLeNetConfig, network_config
 from inception_jax.training import warm_start
 from inception_jax.training.state import TrainState
 

@@ -30,7 +30,8 @@ from inception_jax.checkup.verdict import Finding, Verdict, joint
 from inception_jax.data.sources import FileSource
 from inception_jax.distributed import devices
 from inception_jax.errors import UserError
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.state import initial_state
 

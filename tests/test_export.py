@@ -28,8 +28,9 @@ from inception_jax.errors import UserError
 from inception_jax.evaluation import trained
 from inception_jax.evaluation.trained import Trained
 from inception_jax.interop import formats, hugging_face, model_card, onnx_graph, stablehlo
-from inception_jax.models.describe import describe
-from inception_jax.models.network import build, network_config
+from inception_jax.models.cost import network_cost
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 
 # Every option, and sizes where the windows of stride 2 end in all ways.
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -169,7 +170,7 @@ def test_onnx_keeps_our_names_and_says_what_a_deployer_needs(tmp_path):
     onnx_graph.write(model, tmp_path / "network.onnx")
     exported = onnx.load(tmp_path / "network.onnx")
     names = {output for node in exported.graph.node for output in node.output}
-    rows = {layer.name for layer in describe(model.network).layers}
+    rows = {layer.name for layer in network_cost(model.network.config).layers}
     assert rows - names == {"loss3/classifier"}  # which is the output, logits
     assert {"inception_3a/3x3_reduce", "inception_5b/pool_proj"} <= names
     weights = {weight.name: weight for weight in exported.graph.initializer}
@@ -307,7 +308,7 @@ def test_the_card_of_what_was_not_evaluated_says_so():
     assert front["datasets"] == ["imagenet2012"]
     assert "model-index" not in front
     assert "Not evaluated" in card
-    costs = describe(model.network)
+    costs = network_cost(model.network.config)
     assert f"{costs.parameters:,} parameters" in card
     assert f"{costs.multiply_adds / 1e6:,.1f} M multiply-adds" in card
     assert "| `model.width` | `1.0` | `0.125` |" in card

@@ -19,7 +19,7 @@ from inception_jax.features.filters import first_filters
 from inception_jax.features.maximization import STEPS, STEPS_AT_ONCE, Unit, maximize
 from inception_jax.features.occlusion import COVER, PLACES, occlude
 from inception_jax.models.bn_inception import MODULES
-from inception_jax.models.inception import InceptionRow
+from inception_jax.models.tables import InceptionRow
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from inception_jax.data.from_data import resolve
 from inception_jax.data.pipeline import training_batches
 from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 from inception_jax.training import loop
 
 STEPS = 5

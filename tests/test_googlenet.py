@@ -11,9 +11,9 @@ import pytest
 from autograd import grad
 
 from inception_jax.errors import UsageError
-from inception_jax.models.describe import describe
-from inception_jax.models.googlenet import GoogLeNetConfig
+from inception_jax.models.cost import network_cost
 from inception_jax.models.network import Network, build
+from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.training.losses import total_loss
 
 PAPER = GoogLeNetConfig()
@@ -40,7 +40,7 @@ TABLE_1 = {  # name: output, multiply-adds in millions as recomputed from the ch
 
 
 def test_table_1():
-    layers = {layer.name: layer for layer in describe(build(PAPER)).layers}
+    layers = {layer.name: layer for layer in network_cost(PAPER).layers}
     for name, (output, millions) in TABLE_1.items():
         assert layers[name].output == output, name
         assert layers[name].multiply_adds / 1e6 == pytest.approx(millions, abs=0.06), name
@@ -61,11 +61,11 @@ def test_table_1():
     ],
 )
 def test_published_counts(changes, parameters, training_parameters, millions):
-    description = describe(build(dataclasses.replace(PAPER, **changes)))
-    assert description.parameters == parameters
-    assert description.training_parameters == training_parameters
-    assert description.multiply_adds / 1e6 == pytest.approx(millions, abs=0.05)
-    assert description.convolutions == 57
+    costs = network_cost(dataclasses.replace(PAPER, **changes))
+    assert costs.parameters == parameters
+    assert costs.training_parameters == training_parameters
+    assert costs.multiply_adds / 1e6 == pytest.approx(millions, abs=0.05)
+    assert costs.convolutions == 57
 
 
 def test_layer_names_are_caffes():

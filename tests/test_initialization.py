@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from inception_jax.models.googlenet import GoogLeNetConfig
 from inception_jax.models.network import build
+from inception_jax.models.options import GoogLeNetConfig
 
 
 def initial(seed: int = 0, **fields):

@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 from inception_jax.models import layers
-from inception_jax.models.inception import Inception, InceptionRow
+from inception_jax.models.inception import Inception
+from inception_jax.models.tables import InceptionRow
 
 
 def direct_max_pool(x: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -19,7 +20,7 @@ def direct_max_pool(x: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]
     pad = 1 if stride == 1 else 0
 
     def count(size: int) -> int:
-        return size if stride == 1 else int(np.ceil((size - 3) / 2)) + 1
+        return size if stride == 1 else math.ceil((size - 3) / stride) + 1
 
     out = np.zeros((batch, count(height), count(width), channels))
     gradient = np.zeros_like(x)
@@ -34,11 +35,11 @@ def direct_max_pool(x: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def max_pool(stride: int) -> layers.MaxPool:
-    """The network's two kinds."""
+    """The network's two kinds, and Caffe's with another stride."""
     return layers.MaxPool(3, stride, "same" if stride == 1 else "caffe")
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("size", [(3, 3), (4, 4), (7, 8), (8, 7), (6, 11)])
 def test_max_pool_and_its_gradient_with_ties_and_negative_inputs(stride, size):
     x = np.random.default_rng(0).integers(-3, 1, (2, *size, 3)).astype(np.float32)

@@ -11,8 +11,10 @@ import pytest
 from inception_jax import configuration
 from inception_jax.distributed import peak_rates
 from inception_jax.distributed.peak_rates import peak_flops
-from inception_jax.models.describe import describe, training_multiply_adds
-from inception_jax.models.network import build, network_config
+from inception_jax.models.cost import network_cost
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
+from inception_jax.models.traced_cost import training_multiply_adds
 from inception_jax.training.loop import train
 
 
@@ -51,7 +53,7 @@ def test_metrics_have_the_share_where_the_peak_is_known(
     train(config, tmp_path)
     network = build(network_config(config))
     # Three times the forward pass, less the gradient to the images, and the auxiliary heads.
-    assert training_multiply_adds(network) > 2.5 * describe(network).multiply_adds
+    assert training_multiply_adds(network) > 2.5 * network_cost(network.config).multiply_adds
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "split" not in line]
     assert len(steps) == 2

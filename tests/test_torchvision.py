@@ -18,7 +18,8 @@ from inception_jax.checkpoints.describe import describe
 from inception_jax.errors import UserError
 from inception_jax.interop import torchvision
 from inception_jax.interop.published import CONFIGS
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 
 pytestmark = pytest.mark.torch
 

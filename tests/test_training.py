@@ -21,7 +21,8 @@ from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices, processes
 from inception_jax.errors import UsageError
 from inception_jax.models.googlenet import Outputs
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 from inception_jax.training import durations, loop, mixup
 from inception_jax.training.losses import total_loss
 from inception_jax.training.optimizer import make_optimizer

@@ -25,7 +25,8 @@ from inception_jax.data.sources import Example, Source, open_source
 from inception_jax.distributed import devices
 from inception_jax.evaluation.metrics import Tally
 from inception_jax.evaluation.protocol import Protocol
-from inception_jax.models.network import Network, build, network_config
+from inception_jax.models.network import Network, build
+from inception_jax.models.options import network_config
 from inception_jax.reporting import progress
 
 LIBRARIES = ("jax", "jaxlib", "flax", "numpy")

@@ -29,7 +29,8 @@ from inception_jax.data import from_data
 from inception_jax.data.pipeline import HostBatch, check_data, read_fake_batch
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError
-from inception_jax.models.network import Network, build, network_config
+from inception_jax.models.network import Network, build
+from inception_jax.models.options import network_config
 from inception_jax.planning.step import EXAMPLES
 from inception_jax.reporting import progress
 from inception_jax.training.loop import make_plan, make_step

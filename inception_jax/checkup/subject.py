@@ -13,7 +13,8 @@ from inception_jax import configuration
 from inception_jax.data import from_data
 from inception_jax.data.sources import Source, open_source
 from inception_jax.distributed import processes
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 from inception_jax.training.loop import Plan, make_plan
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import make_schedule

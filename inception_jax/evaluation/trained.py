@@ -14,7 +14,8 @@ from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.data.pipeline import check_data
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
-from inception_jax.models.network import Network, build, network_config
+from inception_jax.models.network import Network, build
+from inception_jax.models.options import network_config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from inception_jax.data.normalization import normalize
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError
 from inception_jax.evaluation.trained import Trained
-from inception_jax.models.inception import ModuleRow
+from inception_jax.models.rows import ModuleRow
 
 
 class BranchMaps(NamedTuple):

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from inception_jax.models.googlenet import ConvolutionRow
 from inception_jax.models.network import Network
+from inception_jax.models.rows import ConvolutionRow
 
 
 def first_filters(network: Network, params: dict) -> list[np.ndarray]:

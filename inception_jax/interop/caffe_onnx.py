@@ -11,7 +11,8 @@ from typing import Any
 from inception_jax.errors import UserError
 from inception_jax.interop import files, tables
 from inception_jax.interop.tables import Layer, Tensors
-from inception_jax.models.googlenet import AUXILIARY_FILTERS, GoogLeNetConfig
+from inception_jax.models.options import GoogLeNetConfig
+from inception_jax.models.tables import AUXILIARY_FILTERS
 
 CONFIG = "caffe.py"
 

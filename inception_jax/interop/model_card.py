@@ -12,7 +12,7 @@ from inception_jax import configuration, workdir
 from inception_jax.evaluation.trained import Trained
 from inception_jax.interop.describe import ARCHITECTURES, portable_config
 from inception_jax.interop.published import CONFIGS
-from inception_jax.models.describe import describe as describe_network
+from inception_jax.models.cost import network_cost
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ from safetensors.numpy import load_file
 
 from inception_jax import configuration
 from inception_jax.data.normalization import normalize
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 
 values = json.loads(Path("config.json").read_text(encoding="utf-8"))["inception_jax"]["config"]
 config = configuration.from_dict(values)
@@ -118,7 +119,7 @@ def _model_index_entry(model: Trained, result: dict[str, Any]) -> dict[str, Any]
 
 def _introduction(model: Trained) -> str:
     config = model.network.config
-    costs = describe_network(model.network)
+    costs = network_cost(model.network.config)
     title = ARCHITECTURES[config.architecture].title
     heads = (
         f"{costs.parameters:,} parameters, {costs.training_parameters:,} with the auxiliary heads "

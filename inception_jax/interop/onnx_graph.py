@@ -23,16 +23,20 @@ from inception_jax.errors import UserError
 from inception_jax.evaluation.trained import Trained
 from inception_jax.interop.describe import ARCHITECTURES, describe
 from inception_jax.models import response_norm
-from inception_jax.models.describe import describe as describe_network
-from inception_jax.models.googlenet import (
+from inception_jax.models.cost import network_cost
+from inception_jax.models.layers import BATCH_NORM_EPSILON
+from inception_jax.models.options import GoogLeNetConfig
+from inception_jax.models.rows import (
+    POOL_WINDOW,
+    Branch,
+    Convolution,
     ConvolutionRow,
-    GoogLeNetConfig,
     LocalResponseNormRow,
     MaxPoolRow,
+    ModuleRow,
+    Pool,
     Row,
 )
-from inception_jax.models.inception import POOL_WINDOW, Branch, Convolution, ModuleRow, Pool
-from inception_jax.models.layers import BATCH_NORM_EPSILON
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +69,7 @@ def to_onnx(model: Trained) -> onnx.ModelProto:
     graph = _Graph(flatten_dict(model.params, sep="/") | flatten_dict(model.batch_stats, sep="/"))
     x = graph.normalize("images", data.mean, data.std)
     # The sizes between the layers are the network's own: no second copy of their arithmetic.
-    sizes = {layer.name: layer.output[0] for layer in describe_network(model.network).layers}
+    sizes = {layer.name: layer.output[0] for layer in network_cost(config).layers}
     size = config.image_size
     for row in config.rows():
         x = _add_row(graph, row, x, config, size, sizes[row.name])
@@ -160,8 +164,8 @@ def _add_row(
             pads = _pads(size, output_size, row.kernel, row.stride, same=True) if same else ()
             return graph.convolution(row.name, x, stride=row.stride, pads=pads)
         case MaxPoolRow():
-            pads = _pads(size, output_size, row.window, 2, same=same)
-            return graph.pool("max", row.name, x, row.window, 2, pads)
+            pads = _pads(size, output_size, row.window, row.stride, same=same)
+            return graph.pool("max", row.name, x, row.window, row.stride, pads)
         case LocalResponseNormRow():  # ONNX divides alpha by the size, too
             attributes = {
                 "size": response_norm.SIZE,

@@ -21,8 +21,9 @@ from inception_jax.data import from_data
 from inception_jax.errors import UserError
 from inception_jax.interop import files, tables
 from inception_jax.interop.formats import IMPORTED
-from inception_jax.models.googlenet import AUXILIARY_HEADS, GoogLeNetConfig
-from inception_jax.models.network import Tree, build, network_config
+from inception_jax.models.network import Tree, build
+from inception_jax.models.options import GoogLeNetConfig, network_config
+from inception_jax.models.tables import AUXILIARY_HEADS
 
 FORMATS: dict[str, ModuleType] = {
     name: importlib.import_module(module) for name, module in IMPORTED.items()

@@ -16,7 +16,7 @@ import numpy as np
 from inception_jax.errors import UserError
 from inception_jax.interop import files, tables
 from inception_jax.interop.tables import Layer, Tensors, Transform
-from inception_jax.models.googlenet import GoogLeNetConfig
+from inception_jax.models.options import GoogLeNetConfig
 
 CONFIG = "tf_slim.py"
 

@@ -20,7 +20,8 @@ from inception_jax.errors import UsageError, UserError
 from inception_jax.evaluation.trained import Trained
 from inception_jax.interop import files, tables
 from inception_jax.interop.tables import Layer, Tensors
-from inception_jax.models.googlenet import AUXILIARY_FILTERS, GoogLeNetConfig
+from inception_jax.models.options import GoogLeNetConfig
+from inception_jax.models.tables import AUXILIARY_FILTERS
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ paper's is separable. Names are theirs.
 
 import dataclasses
 
-from inception_jax.models.inception import Branch, Convolution, ModuleRow, Pool
+from inception_jax.models.rows import Branch, Convolution, ModuleRow, Pool
 
 
 @dataclasses.dataclass(frozen=True)

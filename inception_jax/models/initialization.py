@@ -8,9 +8,9 @@ does), and without compiling one random generator a shape.
 import dataclasses
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 
@@ -44,8 +44,8 @@ def initial_values(abstract: Any, initialization: str, seed: int) -> Any:
     """
     chosen = INITIALIZATIONS[initialization]
 
-    def value(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
-        *layers, kind = (str(key.key) for key in path)
+    def value(path: Sequence[str], leaf: Any) -> np.ndarray:
+        *layers, kind = path
         classifier = layers[-1] == "classifier"
         if kind == "kernel":
             gain = 1.0 if classifier else chosen.gain
@@ -58,7 +58,12 @@ def initial_values(abstract: Any, initialization: str, seed: int) -> Any:
             constant = 0.0 if classifier else chosen.bias
         return np.full(leaf.shape, constant, leaf.dtype)
 
-    return jax.tree.map_with_path(value, abstract)
+    def filled(tree: Any, path: tuple[str, ...] = ()) -> Any:
+        if isinstance(tree, dict):
+            return {name: filled(part, (*path, name)) for name, part in tree.items()}
+        return value(path, tree)
+
+    return filled(abstract)
 
 
 def _uniform(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -6,7 +6,6 @@ paper leaves them open (see the README's table of departures).
 """
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from inception_jax.models import batch_normalization
+from inception_jax.models import batch_normalization, geometry
 from inception_jax.models.batch_normalization import BatchNormReLU
 from inception_jax.models.channel_sums import channel_sums
 from inception_jax.models.max_pooling import max_pool
@@ -58,13 +57,13 @@ def unpooled(x: jax.Array) -> jax.Array:
 class ConvUnit(nnx.Conv):
     """Convolution, batch normalisation if asked for, ReLU ("All the convolutions ... use ReLU").
 
-    Zero padding of (kernel - 1) / 2 on every side, Caffe's 3 for conv1, or with `padding` = same as
-    TensorFlow pads, (2, 3) there. With batch normalisation, which has a bias of its own, the
-    convolution has none, unless `batch_norm_bias` keeps it.
+    `padding` is caffe, (kernel - 1) / 2 zeros on every side, 3 for conv1; or same, as TensorFlow
+    pads, (2, 3) there. With batch normalisation, which has a bias of its own, the convolution has
+    none, unless `batch_norm_bias` keeps it.
     """
 
     strides: tuple[int, int]
-    padding: str | Sequence[tuple[int, int]]
+    padding: str  # of geometry.CONVOLUTION, not one of nnx.Conv
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class ConvUnit(nnx.Conv):
             out_channels,
             kernel_size=(kernel, kernel),
             strides=(stride, stride),
-            padding="SAME" if padding == "same" else [((kernel - 1) // 2, (kernel - 1) // 2)] * 2,
+            padding=padding,
             use_bias=not batch_norm or batch_norm_bias,
             dtype=dtype,
             rngs=rngs,
@@ -105,7 +104,10 @@ class ConvUnit(nnx.Conv):
         self, x: jax.Array, *, train: bool, pool: Pooling = unpooled
     ) -> jax.Array:
         """The output, pooled: `pool` takes the maximum of windows."""
-        x = _convolve(x, self.kernel[...], self.strides, self.padding, self.dtype)
+        kernel = self.kernel[...]
+        rule, stride = geometry.CONVOLUTION[self.padding], self.strides[0]
+        padding = [rule(size, len(kernel), stride) for size in x.shape[1:3]]
+        x = _convolve(x, kernel, self.strides, padding, self.dtype)
         return _finish([self], x, train, pool)
 
 
@@ -158,19 +160,11 @@ class MaxPool(nnx.Module):
     """Max over square windows, `padding` = caffe ("ceil": the last column is covered) or same."""
 
     def __init__(self, window: int, stride: int, padding: str):
-        self.window, self.stride, self.padding = window, stride, padding
+        self.window, self.stride, self.rule = window, stride, geometry.POOL["max"][padding]
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        height, width = (self._padding(size) for size in x.shape[1:3])
+        height, width = (self.rule(size, self.window, self.stride) for size in x.shape[1:3])
         return max_pool(x, self.window, self.stride, (height, width))
-
-    def _padding(self, size: int) -> tuple[int, int]:
-        """Before and after `size` pixels."""
-        if self.padding == "same":
-            steps = math.ceil(size / self.stride)
-            total = max(0, (steps - 1) * self.stride + self.window - size)
-            return total // 2, total - total // 2
-        return 0, max(self.window - size, (size - self.window) % self.stride)
 
 
 class AveragePool(nnx.Module):
@@ -180,15 +174,15 @@ class AveragePool(nnx.Module):
     """
 
     def __init__(self, window: int, stride: int, padding: str = "valid"):
-        self.window, self.stride = window, stride
-        self.outside = window // 2 if padding == "zeros" else 0  # pixels
+        self.window, self.stride, self.rule = window, stride, geometry.POOL["average"][padding]
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         return jax.lax.platform_dependent(x, cpu=self._products, default=self._windows)
 
     def _windows(self, x: jax.Array) -> jax.Array:
         window, strides = (self.window, self.window), (self.stride, self.stride)
-        return nnx.avg_pool(x, window, strides, [(self.outside, self.outside)] * 2)
+        padding = [self.rule(size, self.window, self.stride) for size in x.shape[1:3]]
+        return nnx.avg_pool(x, window, strides, padding)
 
     def _products(self, x: jax.Array) -> jax.Array:
         """The same as matrix products: XLA's gradient of windows is ten times as slow on a CPU."""
@@ -198,8 +192,9 @@ class AveragePool(nnx.Module):
 
     def _inside(self, size: int) -> jax.Array:
         """Which pixels lie in each window: [windows, size]."""
-        windows = (size + 2 * self.outside - self.window) // self.stride + 1
-        first = jnp.arange(windows)[:, None] * self.stride - self.outside
+        windows = geometry.windows(size, self.window, self.stride, self.rule)
+        before, _ = self.rule(size, self.window, self.stride)
+        first = jnp.arange(windows)[:, None] * self.stride - before
         pixel = jnp.arange(size)[None, :]
         return (first <= pixel) & (pixel < first + self.window)
 

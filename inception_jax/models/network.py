@@ -6,11 +6,11 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from ml_collections import ConfigDict
 
 from inception_jax.errors import UsageError
-from inception_jax.models.googlenet import GoogLeNet, GoogLeNetConfig, Outputs
+from inception_jax.models.googlenet import GoogLeNet, Outputs
 from inception_jax.models.initialization import initial_values
+from inception_jax.models.options import GoogLeNetConfig
 
 Tree = dict[str, Any]
 
@@ -68,35 +68,10 @@ class Network:
         names = ", ".join(row.name for row in self.config.rows())
         raise UsageError(f"the network has no {name!r}; there are {names}")
 
-    def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of each row, for one image: height, width, channels."""
-        size = self.config.image_size
-
-        def outputs(params: Tree, batch_stats: Tree) -> dict[str, jax.Array]:
-            images = jnp.zeros((1, size, size, 3))
-            return dict(self._merge(params, batch_stats).activations(images))
-
-        shapes = jax.eval_shape(outputs, self.params, self.batch_stats)
-        return {name: output.shape[1:] for name, output in shapes.items()}
-
     def _merge(self, params: Tree, batch_stats: Tree) -> GoogLeNet:
         # NNX updates statistics in place, which host arrays would not survive.
         batch_stats = jax.tree.map(jnp.asarray, batch_stats)
         return nnx.merge(self.graph, params, batch_stats)
-
-
-def network_config(config: ConfigDict) -> GoogLeNetConfig:
-    """`config.model` and the image size, checked.
-
-    Raises:
-      UsageError: an unknown field or a value out of its range.
-    """
-    fields = {field.name for field in dataclasses.fields(GoogLeNetConfig)}
-    values = {name: value for name, value in config.model.items() if name != "init_from"}
-    for name in values:
-        if name not in fields - {"image_size"}:
-            raise UsageError(f"unknown config field 'model.{name}'")
-    return GoogLeNetConfig(image_size=config.data.image_size, **values)
 
 
 class _OneKey:
@@ -111,7 +86,11 @@ class _OneKey:
 
 
 def build(config: GoogLeNetConfig) -> Network:
-    """Builds the network without allocating it."""
+    """Builds the network without allocating it.
+
+    Raises:
+      UsageError: the images are too small for the auxiliary heads.
+    """
     model = nnx.eval_shape(lambda: GoogLeNet(config, rngs=cast(nnx.Rngs, _OneKey())))
     graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
     params, batch_stats = map(nnx.to_pure_dict, states)

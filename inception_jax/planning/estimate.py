@@ -15,9 +15,11 @@ from jax.stages import Compiled
 from ml_collections import ConfigDict
 
 from inception_jax.distributed import devices
-from inception_jax.models.describe import describe, training_multiply_adds
-from inception_jax.models.googlenet import AUXILIARY_HEADS
-from inception_jax.models.network import build, network_config
+from inception_jax.models.cost import network_cost
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
+from inception_jax.models.tables import AUXILIARY_HEADS
+from inception_jax.models.traced_cost import training_multiply_adds
 from inception_jax.planning import compiled, topology
 from inception_jax.planning.compiled import Refusal
 from inception_jax.planning.step import Step, compile_step
@@ -119,7 +121,7 @@ def _program(program: Compiled | Refusal, config: ConfigDict, count: int) -> Est
     network = build(network_config(config))
     described = 2 * training_multiply_adds(network) * (config.data.batch_size // count)
     lines = compiled.instructions(program.as_text() or "")
-    names = [layer.name for layer in describe(network).layers]
+    names = [layer.name for layer in network_cost(network.config).layers]
     layers = [steps.DISTORTIONS, *names, *AUXILIARY_HEADS.values(), "loss3", steps.UPDATE]
     by_layer = compiled.cycles_by_layer(lines, layers)
     values = (

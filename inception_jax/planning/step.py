@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from inception_jax.data.pipeline import check_data, read_fake_batch
 from inception_jax.distributed import devices
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 from inception_jax.planning.compiled import Refusal, compile_or_refuse
 from inception_jax.training.loop import make_plan, make_step
 

@@ -16,7 +16,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from inception_jax.models.describe import Description
+from inception_jax.models.cost import NetworkCost
 from inception_jax.reporting.comparison import IMAGES, Group
 from inception_jax.reporting.runs import Run, groups, number
 
@@ -130,7 +130,7 @@ def classes(accuracies: dict[str, dict[str, float]], styles: dict[str, Style]) -
     return _styled(figure, height=170 + 22 * len(shown))
 
 
-def shares(costs: dict[str, Description]) -> go.Figure | None:
+def shares(costs: dict[str, NetworkCost]) -> go.Figure | None:
     """Each layer's share of parameters and multiply-adds; a menu chooses among the networks."""
     if not costs:
         return None

@@ -10,7 +10,7 @@ import jinja2
 import plotly.graph_objects as go
 import plotly.offline
 
-from inception_jax.models.describe import Description
+from inception_jax.models.cost import NetworkCost
 from inception_jax.reporting import charts, comparison, tables
 from inception_jax.reporting.runs import Run
 
@@ -89,9 +89,9 @@ def _chart(figure: go.Figure | None) -> str | None:
     )
 
 
-def _by_network(networks: dict[str, Description]) -> dict[str, Description]:
+def _by_network(networks: dict[str, NetworkCost]) -> dict[str, NetworkCost]:
     """Groups with the same network as one."""
-    same: dict[Description, list[str]] = {}
+    same: dict[NetworkCost, list[str]] = {}
     for name, costs in networks.items():
         same.setdefault(costs, []).append(name)
     return {

@@ -1,7 +1,6 @@
 """Runs beside one another: what each changed, what it cost, how it ended."""
 
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -13,9 +12,8 @@ from typing import Any
 
 from inception_jax import configuration, workdir
 from inception_jax.errors import UserError
-from inception_jax.models.describe import Description, Layer, describe
-from inception_jax.models.googlenet import GoogLeNetConfig
-from inception_jax.models.network import build, network_config
+from inception_jax.models.cost import LayerCost, NetworkCost, network_cost
+from inception_jax.models.options import network_config
 from inception_jax.reporting import run_folder
 from inception_jax.reporting.run_folder import RunFolder
 
@@ -40,7 +38,7 @@ class Run:
     folder: RunFolder
     group: str
     changed: dict[str, Any]
-    costs: Description | None
+    costs: NetworkCost | None
     results: tuple[dict[str, Any], ...]  # of `evaluate`, newest checkpoint last
     problems: tuple[str, ...]  # files of it that cannot be read
 
@@ -270,8 +268,8 @@ def _typed(value: Any, kind: type) -> Any:
     return value
 
 
-def _costs(folder: RunFolder) -> Description | None:
-    """As the run wrote it; one of an older version is traced, which takes a second or two."""
+def _costs(folder: RunFolder) -> NetworkCost | None:
+    """As the run wrote it; worked out for one of an older version, which wrote nothing."""
     if not folder.config:
         return None
     path = folder.folder / workdir.MODEL
@@ -280,12 +278,12 @@ def _costs(folder: RunFolder) -> Description | None:
             return _written_costs(json.loads(path.read_text()))
         except Exception:  # it may have anything in it
             pass
-    return _traced(network_config(configuration.from_dict(folder.config)))
+    return network_cost(network_config(configuration.from_dict(folder.config)))
 
 
-def _written_costs(values: dict[str, Any]) -> Description:
+def _written_costs(values: dict[str, Any]) -> NetworkCost:
     layers = [
-        Layer(
+        LayerCost(
             name=_typed(layer["name"], str),
             output=tuple(layer["output"]),
             parameters=_count(layer["parameters"]),
@@ -293,7 +291,7 @@ def _written_costs(values: dict[str, Any]) -> Description:
         )
         for layer in values["layers"]
     ]
-    return Description(
+    return NetworkCost(
         parameters=_count(values["parameters"]),
         training_parameters=_count(values["training_parameters"]),
         multiply_adds=_count(values["multiply_adds"]),
@@ -306,8 +304,3 @@ def _count(value: Any) -> int:
     if _typed(value, int) < 0:
         raise ValueError(f"{value} counts nothing")
     return value
-
-
-@functools.cache
-def _traced(config: GoogLeNetConfig) -> Description:
-    return describe(build(config))

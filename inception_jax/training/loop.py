@@ -22,8 +22,10 @@ from inception_jax.data.sources import open_source
 from inception_jax.distributed import devices, peak_rates, preemption, processes, watchdog
 from inception_jax.errors import PreemptedError, UsageError, UserError
 from inception_jax.evaluation.protocol import make_evaluate
-from inception_jax.models.describe import describe, training_multiply_adds
-from inception_jax.models.network import Network, build, network_config
+from inception_jax.models.cost import network_cost
+from inception_jax.models.network import Network, build
+from inception_jax.models.options import network_config
+from inception_jax.models.traced_cost import training_multiply_adds
 from inception_jax.reporting import console, progress
 from inception_jax.reporting.stopwatch import Stopwatch
 from inception_jax.training import durations, warm_start
@@ -152,7 +154,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     with contextlib.ExitStack() as until_saved, contextlib.ExitStack() as stack:
         if processes.is_first():
             stack.enter_context(workdir.claim(folder, description["config"]))
-            costs = dataclasses.asdict(describe(network))
+            costs = dataclasses.asdict(network_cost(network.config))
             json_files.replace(folder / workdir.MODEL, json_files.to_text(costs, indent=2) + "\n")
         log_file = folder / workdir.LOGS / f"process_{jax.process_index()}.log"
         console.add_file(logging.getLogger("inception_jax"), log_file)

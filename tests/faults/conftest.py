@@ -19,7 +19,8 @@ from inception_jax import configuration
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe
 from inception_jax.data import from_data
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
-"""What a network costs: parameters and multiply-adds, read off the computation itself."""
+"""What a training step costs, read off the traced computation: multiply-adds and activations."""
 
-import dataclasses
 import functools
 import math
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,68 +9,7 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 
-from inception_jax.models.googlenet import AUXILIARY_HEADS
 from inception_jax.models.network import Network
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """One row: its output shape without the batch, its parameters, multiply-adds for one image."""
-
-    name: str
-    output: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """Costs at inference for one image; `training_parameters` includes the auxiliary heads.
-
-    Multiply-adds are those of convolutions and linear layers, as the paper counts them.
-    """
-
-    parameters: int
-    training_parameters: int
-    multiply_adds: int
-    convolutions: int
-    layers: tuple[Layer, ...]
-
-
-def describe(network: Network) -> Description:
-    """Describes a network, without allocating it."""
-    config = network.config
-    names = [row.name for row in config.rows()]
-    names += ["loss3/pool" if config.head == "average_pool" else "loss3/fc", "loss3/classifier"]
-    shapes: dict[str, tuple[int, ...]] = {}  # of what each computes last
-    multiply_adds: Counter[str] = Counter()
-    for scope, equation in _equations(_forward(network, train=False), ""):
-        name = next((n for n in names if f"{scope}/".startswith(f"{n}/")), None)
-        if name is None:
-            continue
-        shapes[name] = equation.outvars[0].aval.shape[1:]
-        multiply_adds[name] += _multiply_adds(equation)
-    shapes |= network.output_shapes()  # with a pool after it, a row's last computation is smaller
-
-    params = {
-        "/".join(str(key.key) for key in path): leaf
-        for path, leaf in jax.tree.leaves_with_path(network.params)
-    }
-    sizes = {path: math.prod(leaf.shape) for path, leaf in params.items()}
-    training_parameters = sum(sizes.values())
-    heads = tuple(f"{head}/" for head in AUXILIARY_HEADS.values())
-    auxiliary = sum(_size_under(sizes, head) for head in AUXILIARY_HEADS.values())
-    kernels = [path for path, leaf in params.items() if leaf.ndim == 4]
-    return Description(
-        parameters=training_parameters - auxiliary,
-        training_parameters=training_parameters,
-        multiply_adds=multiply_adds.total(),
-        convolutions=sum(not path.startswith(heads) for path in kernels),
-        layers=tuple(
-            Layer(name, shapes[name], _size_under(sizes, name), multiply_adds[name])
-            for name in names
-        ),
-    )
 
 
 def training_multiply_adds(network: Network) -> int:
@@ -80,9 +17,7 @@ def training_multiply_adds(network: Network) -> int:
 
     Auxiliary heads count. Back from the first layer to the images does not: nobody asks for that.
     """
-    forward = [
-        _multiply_adds(equation) for _, equation in _equations(_forward(network, train=True), "")
-    ]
+    forward = [count for _, _, count in equations(network, train=True)]
     first = next(count for count in forward if count)
     return 3 * sum(forward) - first
 
@@ -111,19 +46,22 @@ def activation_bytes(network: Network, batch_size: int) -> int:
     return sum(shape.size * shape.dtype.itemsize for shape in shapes)
 
 
-def _forward(network: Network, *, train: bool) -> Any:
-    """The computation for one image, as equations."""
+def equations(network: Network, *, train: bool) -> Iterator[tuple[str, tuple[int, ...], int]]:
+    """Traces the forward pass of one image.
+
+    Yields:
+      Of each equation, in order: its scope (`inception_3a/3x3`), the shape of its output, and its
+      multiply-adds, which only convolutions and matrix products have.
+    """
     size = network.config.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     forward = functools.partial(network.apply, train=train, dropout_key=jax.random.key(0))
-    return jax.make_jaxpr(forward)(network.params, network.batch_stats, images).jaxpr
+    jaxpr = jax.make_jaxpr(forward)(network.params, network.batch_stats, images).jaxpr
+    for scope, equation in _with_scopes(jaxpr, ""):
+        yield scope, equation.outvars[0].aval.shape, _multiply_adds(equation)
 
 
-def _size_under(sizes: dict[str, int], name: str) -> int:
-    return sum(size for path, size in sizes.items() if path.startswith(f"{name}/"))
-
-
-def _equations(jaxpr: Any, scope: str) -> Iterator[tuple[str, Any]]:
+def _with_scopes(jaxpr: Any, scope: str) -> Iterator[tuple[str, Any]]:
     """All equations with their full scope; calls (relu, reductions) are entered, then given too.
 
     Of forms that depend on the platform, the last: the default.
@@ -133,7 +71,7 @@ def _equations(jaxpr: Any, scope: str) -> Iterator[tuple[str, Any]]:
         for parameter in equation.params.values():
             called = parameter[-1] if isinstance(parameter, tuple) and parameter else parameter
             if isinstance(called, jax.extend.core.ClosedJaxpr):
-                yield from _equations(called.jaxpr, inner)
+                yield from _with_scopes(called.jaxpr, inner)
         yield inner, equation
 
 
