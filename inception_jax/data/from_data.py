@@ -1,15 +1,9 @@
 """What a config leaves to the data and the machine: classes, image size, stem, threads."""
 
 import os
-import statistics
 
 from ml_collections import ConfigDict
 
-from inception_jax.data.decode import BadImageError, EncodedImage
-from inception_jax.data.sources import Source, open_source, spread
-from inception_jax.errors import UserError
-
-SMALLEST, LARGEST, STEP = 32, 224, 32  # pixels, of an image size chosen here
 SMALL_STEM_BELOW = 96  # pixels: less is too small for the paper's stem and auxiliary heads
 MOST_THREADS = 8  # more wait for Python's lock
 
@@ -28,6 +22,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     if not config.model.num_classes or not config.data.image_size:
+        # Not before: TFDS and OpenCV take a second to load, and most configs ask the data nothing.
+        from inception_jax.data.image_size import fitting_size
+        from inception_jax.data.sources import open_source
+
         source = open_source(config.data, config.data.train_split, config.model.num_classes)
         config.model.num_classes = len(source.class_names)
         config.data.image_size = config.data.image_size or fitting_size(source)
@@ -38,25 +36,6 @@ def resolve(config: ConfigDict) -> ConfigDict:
         ratio = 1 if config.model.stem == "small" else 256 / 224
         config.evaluation.short_side = round(config.data.image_size * ratio)
     return config.lock()
-
-
-def fitting_size(source: Source) -> int:
-    """A size for the network's input, in pixels, from a sample of the images.
-
-    Raises:
-      UserError: none of them is readable.
-    """
-    sides = []
-    for example in source.read(spread(len(source))):
-        try:
-            image = EncodedImage(example.encoded, example.name)
-        except BadImageError:
-            continue
-        sides.append(min(image.height, image.width))
-    if not sides:
-        raise UserError(f"{example.name} and the others that were tried are unreadable")
-    nearest = round(statistics.median(sides) / STEP) * STEP
-    return min(max(nearest, SMALLEST), LARGEST)
 
 
 def available_cpus() -> int:
