@@ -85,6 +85,8 @@ class ConvUnit(nnx.Conv):
             strides=(stride, stride),
             padding=padding,
             use_bias=not batch_norm or batch_norm_bias,
+            # Values come from `initialization`; tracing others would be most of building a network.
+            kernel_init=nnx.initializers.zeros,
             dtype=dtype,
             rngs=rngs,
         )

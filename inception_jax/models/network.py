@@ -1,6 +1,7 @@
 """A network as pure functions of plain dictionaries: the only place where NNX meets the outside."""
 
 import dataclasses
+import functools
 from typing import Any, cast
 
 import jax
@@ -85,8 +86,9 @@ class _OneKey:
         return self._key
 
 
+@functools.cache
 def build(config: GoogLeNetConfig) -> Network:
-    """Builds the network without allocating it.
+    """Builds the network without allocating it, once: nobody may change its trees.
 
     Raises:
       UsageError: the images are too small for the auxiliary heads.
