@@ -827,9 +827,7 @@ def write_idx_files(folder: Path, counts: Mapping[str, int]) -> Path:
     [SMALL, pytest.param({"train": 60_000, "test": 10_000}, marks=pytest.mark.slow)],
     ids=["small", "whole"],
 )
-def test_fashion_mnist_is_read_from_packed_and_plain_files(
-    command, tmp_path, monkeypatch, counts
-):
+def test_fashion_mnist_is_read_from_packed_and_plain_files(command, tmp_path, monkeypatch, counts):
     if counts is SMALL:
         monkeypatch.setattr(fashion_mnist, "COMPLETE", SMALL)
     files = write_idx_files(tmp_path / "idx", counts)
