@@ -187,10 +187,12 @@ def test_a_run_goes_on_when_there_is_room_and_ends_the_same(
     ids=["at once", "at the end"],
 )
 def test_a_full_standard_output_is_one_line(command, arguments, message):
+    environment = command.environment()
+    environment.pop("PYTHONUNBUFFERED", None)  # with it every line is written at once
     with Path("/dev/full").open("w") as full:
         process = subprocess.run(
             [sys.executable, "-m", "inception_jax.describe", *arguments],
-            stdout=full, stderr=subprocess.PIPE, text=True, env=command.environment(), cwd=ROOT,
+            stdout=full, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT,
         )  # fmt: skip
     assert process.returncode == 1
     assert process.stderr.splitlines() == [f"error: {message}"]
