@@ -35,6 +35,7 @@ from filelock import FileLock
 from inception_jax import cli, configuration
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe
+from inception_jax.data import pipeline
 from inception_jax.evaluation import protocol
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
@@ -150,7 +151,8 @@ def call(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @contextlib.contextmanager
 def process_state_kept() -> Iterator[None]:
-    """Gives back what a command sets for its whole process."""
+    """Gives back what a command sets for its whole process, and names bad images anew."""
+    pipeline._warn_once.cache_clear()
     logs = [logging.getLogger(name) for name in ("inception_jax", "absl", "asyncio")]
     before = [(log.level, log.propagate, list(log.handlers)) for log in logs]
     hooks = sys.unraisablehook, threading.excepthook
@@ -193,7 +195,10 @@ def programs_made_once() -> Iterator[None]:
         deciding = configuration.to_dict(config)
         for section in ("evaluation", "checkpoints"):
             del deciding[section]
-        for field in ("source", "name", "data_dir", "train_split", "threads", "fake_examples"):
+        for field in (
+            "source", "name", "data_dir", "train_split", "threads", "fake_examples",
+            "max_bad_fraction",
+        ):  # fmt: skip
             del deciding["data"][field]
         durations = plan.total, plan.warmup, plan.decay_every, plan.average_start
         return json.dumps(deciding, sort_keys=True), network.config, durations, mesh

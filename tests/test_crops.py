@@ -50,15 +50,19 @@ def test_every_image_has_a_box(height, width):
     assert np.all((left >= 0) & (left + box_width <= width))
 
 
-def crop(image: np.ndarray, draws: np.ndarray, **changes: Any) -> np.ndarray:
+def stored(image: np.ndarray) -> EncodedImage:
+    """The image as a file, without loss."""
+    return EncodedImage(cv2.imencode(".png", image[..., ::-1])[1].tobytes(), "x")
+
+
+def crop(image: EncodedImage, draws: np.ndarray, **changes: Any) -> np.ndarray:
     fields: dict[str, Any] = {
         "kind": "inception", "size": 32, "area": AREA, "aspect_ratio": ASPECT_RATIO, "flip": False,
         "interpolations": ("bilinear",), "exact": False,
     }  # fmt: skip
     training_crop = crops.TrainingCrop(**(fields | changes))
     out = np.empty((training_crop.size, training_crop.size, 3), np.uint8)
-    encoded = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
-    training_crop(EncodedImage(encoded, "x"), draws, out)
+    training_crop(image, draws, out)
     return out
 
 
@@ -78,7 +82,7 @@ def test_drawn_areas_and_aspect_ratios_are_uniform():
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_training_crop_shows_its_box_and_flips_half(exact):
-    image = coordinates(200, 240)
+    image = stored(coordinates(200, 240))
     flipped = 0
     for index in range(200):
         draws = order.uniform_draws(0, 0, index, crops.TRAINING_CROP_DRAWS)
@@ -95,7 +99,7 @@ def test_training_crop_shows_its_box_and_flips_half(exact):
 
 
 def test_training_crop_uses_every_interpolation():
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image = stored(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     names = tuple(crops.INTERPOLATIONS)
 
     def chosen(draw: float, interpolations: tuple[str, ...]) -> bytes:
@@ -110,7 +114,7 @@ def test_training_crop_uses_every_interpolation():
 
 def test_caffes_crop_is_a_window_of_the_squeezed_image():
     """256x256 whatever the shape, then 224x224 of it: every offset from 0 to 32 occurs."""
-    image = coordinates(128, 250)
+    image = stored(coordinates(128, 250))
     offsets = set()
     for index in range(300):
         draws = order.uniform_draws(0, 0, index, crops.TRAINING_CROP_DRAWS)

@@ -121,7 +121,10 @@ def test_labels_that_are_no_class_are_named(digits):
         source.read([wrong])
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    "processes",
+    [1, 3, pytest.param(2, marks=pytest.mark.breadth), pytest.param(8, marks=pytest.mark.breadth)],
+)
 def test_in_an_epoch_every_index_occurs_once_over_all_processes(digits, processes):
     source = open_source(digits, "train[:480]", 10)
     digits.batch_size = 24

@@ -1,5 +1,6 @@
 """Data preparation: the same images, labels and names out as in; nothing half-written passes."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -8,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ilsvrc_archive
@@ -20,6 +21,7 @@ from ilsvrc_archive import encode, photograph, pixels
 from PIL import Image
 
 from inception_jax import configuration
+from inception_jax.data.preparing import fashion_mnist
 from inception_jax.data.preparing import folder as folders
 from inception_jax.data.sources import open_source
 from inception_jax.errors import UserError
@@ -79,10 +81,17 @@ def archives(tmp_path_factory) -> Path:
     )
 
 
+def killed(data_dir: Path) -> Path:
+    """What a killed preparation left, in TFDS's naming."""
+    return (data_dir / VERSION_FOLDER).with_name("incomplete.A1B2C3_5.1.0")
+
+
 @pytest.fixture(scope="module")
 def from_archives(command, archives, tmp_path_factory) -> tuple[Path, str]:
-    """What `prepare ilsvrc2012` makes of them, and what it says."""
+    """What `prepare ilsvrc2012` makes of them where it was killed before, and what it says."""
     data_dir = tmp_path_factory.mktemp("from_archives")
+    killed(data_dir).mkdir(parents=True)
+    (killed(data_dir) / "half a shard").touch()
     result = command("prepare", "ilsvrc2012", "--manual_dir", archives, "--data_dir", data_dir)
     assert result.stdout == ""
     return data_dir, result.stderr
@@ -120,6 +129,12 @@ def test_the_classes_are_the_packaged_ones_and_a_part_is_called_incomplete(from_
     assert "is not complete: validation has 9 of 50,000 images" in said
 
 
+def test_what_a_killed_preparation_from_archives_left_is_removed(from_archives):
+    data_dir, said = from_archives
+    assert f"removing {killed(data_dir)}, which was never finished" in said
+    assert not unfinished(data_dir)
+
+
 def test_a_second_preparation_finds_the_first(command, archives, from_archives):
     data_dir, _ = from_archives
     before = read_all(data_dir / VERSION_FOLDER)
@@ -128,45 +143,40 @@ def test_a_second_preparation_finds_the_first(command, archives, from_archives):
     assert read_all(data_dir / VERSION_FOLDER) == before
 
 
-def run_without_importing_tensorflow(command, name: str, *arguments: object) -> str:
-    """Runs a command, which must not import TensorFlow although it is installed."""
-    script = (
-        "import runpy, sys\n"
-        "name = sys.argv.pop(1)\n"
-        "try:\n"
-        "    runpy.run_module(f'inception_jax.{name}', run_name='__main__', alter_sys=True)\n"
-        "except SystemExit as end:\n"
-        "    assert not end.code, end.code\n"
-        "assert 'inception_jax.data.sources' in sys.modules\n"
-        "assert 'tensorflow' not in sys.modules\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script, name, *map(str, arguments)],
-        cwd=ROOT, env=command.environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-@pytest.mark.slow
 def test_the_papers_config_trains_and_evaluates_on_it_without_tensorflow(
     command, from_archives, tmp_path
 ):
+    """At the paper's 224 pixels; TensorFlow is installed, and neither command imports it."""
     workdir = tmp_path / "run"
-    run_without_importing_tensorflow(
-        command, "train", "--config", "configs/googlenet.py", "--workdir", workdir,
+    script = (
+        "import sys\n"
+        "from inception_jax import cli, evaluate, train\n"
+        "end = cli.invoke(train.main, train.make_parser(), sys.argv[1:])\n"
+        "assert end == (0, ''), end\n"
+        "end = cli.invoke(evaluate.main, evaluate.make_parser(), ['--workdir', sys.argv[1][10:]])\n"
+        "assert end == (0, ''), end\n"
+        "assert 'inception_jax.data.sources' in sys.modules\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    arguments = (
+        f"--workdir={workdir}", "--config", "configs/googlenet.py",
         f"--config.data.data_dir={from_archives[0]}", "--config.data.batch_size=4",
-        "--config.data.threads=2", "--config.model.width=0.125", "--config.model.auxiliary=False",
+        "--config.data.threads=2", "--config.model.architecture=shallow",
+        "--config.model.width=0.03125", "--config.model.auxiliary=False",
         "--config.training.total=2 steps",
         "--config.training.log_every=1 steps", "--config.evaluation.every=2 steps",
         "--config.checkpoints.every=2 steps",
     )  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT, env=command.environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "split" not in line] == [1, 2]
     assert [line["examples"] for line in lines if line.get("split") == "validation"] == [9]
-    stdout = run_without_importing_tensorflow(command, "evaluate", "--workdir", workdir)
-    assert json.loads(stdout)["examples"] == len(VALIDATION)
-    assert json.loads(stdout)["bad_images"] == 0
+    evaluation = json.loads(result.stdout)
+    assert (evaluation["examples"], evaluation["bad_images"]) == (len(VALIDATION), 0)
 
 
 def test_one_archive_without_the_other_is_refused(command, archives, tmp_path):
@@ -183,12 +193,11 @@ def test_archives_without_tensorflow_name_the_extra(command, archives, tmp_path,
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     line = command.fails(
         "prepare", "ilsvrc2012", "--manual_dir", archives, "--data_dir", tmp_path / "data",
-        exit_code=1,
+        exit_code=1, process=True,
     )  # fmt: skip
     assert "inception_jax[prepare]" in line
 
 
-@pytest.mark.slow
 def test_a_truncated_archive_is_named_and_leaves_no_data(command, archives, tmp_path):
     manual = tmp_path / "archives"
     shutil.copytree(archives, manual)
@@ -301,15 +310,10 @@ def test_a_malformed_line_of_labels_is_named(refusal, tmp_path, wrong):
 def tfrecord(archives, tmp_path_factory) -> Path:
     """A data_dir as people have it: TFDS's own preparation, TFRecord, three shards a split."""
     data_dir = tmp_path_factory.mktemp("tfrecord")
-    script = (
-        "import sys, tensorflow_datasets as tfds\n"
-        "builder = tfds.builder('imagenet2012', data_dir=sys.argv[2], file_format='tfrecord')\n"
-        "config = tfds.download.DownloadConfig(manual_dir=sys.argv[1], num_shards=3)\n"
-        "builder.download_and_prepare(download_config=config)\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", script, archives, data_dir], check=True, capture_output=True
-    )
+    builder = tfds.builder("imagenet2012", data_dir=data_dir, file_format="tfrecord")
+    config = tfds.download.DownloadConfig(manual_dir=archives, num_shards=3)
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_config=config)
     assert len(list((data_dir / VERSION_FOLDER).glob("*-train.tfrecord-*-of-00003"))) == 3
     return data_dir
 
@@ -506,13 +510,19 @@ def write_photos(folder: Path, count: int) -> None:
         (folder / f"{number}.jpg").write_bytes(encode(photograph((folder.name, number))))
 
 
-def test_a_killed_preparation_leaves_nothing_that_passes_for_data(command, endless, tmp_path):
+def test_a_preparation_keeps_others_out_and_killed_leaves_nothing_that_passes_for_data(
+    command, endless, tmp_path
+):
     data_dir = tmp_path / "data"
     arguments = ("prepare", "folder", "--images", endless, "--data_dir", data_dir)
     process = command.start(*arguments)
-    wait_for(lambda: unfinished(data_dir), process)
-    process.kill()
-    process.communicate()
+    try:
+        wait_for(lambda: unfinished(data_dir), process)
+        line = command.fails(*arguments, exit_code=1)
+        assert f"another process is preparing data in {data_dir / 'folder'}" in line
+    finally:
+        process.kill()
+        process.communicate()
     assert not (data_dir / "folder" / "1.0.0").exists()
 
     (endless / "b" / "endless.jpg").unlink()
@@ -523,19 +533,7 @@ def test_a_killed_preparation_leaves_nothing_that_passes_for_data(command, endle
     assert not unfinished(data_dir)
 
 
-def test_two_preparations_at_once_are_one_too_many(command, endless, tmp_path):
-    arguments = ("prepare", "folder", "--images", endless, "--data_dir", tmp_path / "data")
-    first = command.start(*arguments)
-    try:
-        wait_for(lambda: unfinished(tmp_path / "data"), first)
-        line = command.fails(*arguments, exit_code=1)
-        assert f"another process is preparing data in {tmp_path / 'data' / 'folder'}" in line
-    finally:
-        first.kill()
-        first.communicate()
-
-
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_preparation_from_archives_starts_over(command, tmp_path):
     train = ilsvrc_archive.train_files(per_class=400)
     archives = ilsvrc_archive.write_archives(tmp_path / "archives", train, VALIDATION)
@@ -803,12 +801,13 @@ def test_wrong_flags_of_folder_are_usage_errors(command, tmp_path, wrong):
 
 # Fashion-MNIST
 
+SMALL = {"train": 60, "test": 40}  # images
 
-@pytest.fixture(scope="module")
-def idx_files(tmp_path_factory) -> Path:
-    """The four files in full size, black but for a few pixels; two are packed."""
-    folder = tmp_path_factory.mktemp("idx")
-    for prefix, count in (("train", 60_000), ("t10k", 10_000)):
+
+def write_idx_files(folder: Path, counts: Mapping[str, int]) -> Path:
+    """The four files, black but for a few pixels; two are packed."""
+    folder.mkdir()
+    for prefix, count in zip(("train", "t10k"), counts.values(), strict=True):
         images = np.zeros((count, 28, 28), np.uint8)
         images[:, 0, 0] = np.arange(count) % 251
         images[-1, 27] = range(28)
@@ -823,15 +822,22 @@ def idx_files(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_fashion_mnist_is_read_from_packed_and_plain_files(command, idx_files, tmp_path):
-    command("prepare", "fashion_mnist", "--source_dir", idx_files, "--data_dir", tmp_path)
+@pytest.mark.parametrize(
+    "counts",
+    [SMALL, pytest.param({"train": 60_000, "test": 10_000}, marks=pytest.mark.slow)],
+    ids=["small", "whole"],
+)
+def test_fashion_mnist_is_read_from_packed_and_plain_files(command, tmp_path, monkeypatch, counts):
+    if counts is SMALL:
+        monkeypatch.setattr(fashion_mnist, "COMPLETE", SMALL)
+    files = write_idx_files(tmp_path / "idx", counts)
+    command("prepare", "fashion_mnist", "--source_dir", files, "--data_dir", tmp_path)
     folder = tmp_path / "fashion_mnist" / "1.0.0"
     assert tfds.builder_from_directory(folder).info.features["label"].names[9] == "Ankle boot"
-    for split, count in (("train", 60_000), ("test", 10_000)):
+    for split, count in counts.items():
         records = {name: (label, image) for (name, label), image in read(folder, split).items()}
         assert len(records) == count
-        for number in (0, 1, 777, count - 1):
+        for number in (0, 1, count // 2, count - 1):
             label, content = records[f"{split}_{number:05}.png"]
             assert label == number // 7 % 10
             expected = np.zeros((28, 28), np.uint8)
@@ -861,21 +867,22 @@ def no_gzip(folder: Path) -> str:
 def wrong_magic(folder: Path) -> str:
     path = folder / "t10k-images-idx3-ubyte"
     path.write_bytes(b"\0\0\x0d\x03" + path.read_bytes()[4:])
-    return f"{path} is no IDX file of 10000x28x28 bytes"
+    return f"{path} is no IDX file of 40x28x28 bytes"
 
 
 def wrong_count(folder: Path) -> str:
     path = folder / "t10k-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-784])
-    return f"{path} is no IDX file of 10000x28x28 bytes"
+    return f"{path} is no IDX file of 40x28x28 bytes"
 
 
 @pytest.mark.parametrize("spoil", [missing, truncated_gzip, no_gzip, wrong_magic, wrong_count])
-def test_wrong_files_of_fashion_mnist_are_named(command, idx_files, tmp_path, spoil):
-    shutil.copytree(idx_files, tmp_path / "idx")
-    message = spoil(tmp_path / "idx")
+def test_wrong_files_of_fashion_mnist_are_named(command, tmp_path, monkeypatch, spoil):
+    monkeypatch.setattr(fashion_mnist, "COMPLETE", SMALL)
+    files = write_idx_files(tmp_path / "idx", SMALL)
+    message = spoil(files)
     line = command.fails(
-        "prepare", "fashion_mnist", "--source_dir", tmp_path / "idx", "--data_dir", tmp_path / "d",
+        "prepare", "fashion_mnist", "--source_dir", files, "--data_dir", tmp_path / "d",
         exit_code=1,
     )  # fmt: skip
     assert message in line

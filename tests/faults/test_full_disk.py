@@ -136,7 +136,6 @@ def test_a_shard_without_room_is_not_taken_for_whole(make_disk, data_dir):
     assert not target.exists()
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_when_there_is_room_and_ends_the_same(
     command, smoke_arguments, make_disk, tmp_path
 ):
@@ -146,8 +145,9 @@ def test_a_run_goes_on_when_there_is_room_and_ends_the_same(
     workdir = disk.folder / "run"
     arguments = smoke_arguments(workdir, total=12, every=2)
     # In turn: before the first checkpoint, in a save, and with no room for a line of metrics.
-    for leave, saved in ((700, []), (2500, [2]), (1, [2])):
-        disk.fill(leave=leave * KILOBYTE)
+    needed = sum(path.stat().st_size for path in (straight / "checkpoints" / "12").rglob("*"))
+    for leave, saved in ((needed // 2, []), (needed * 7 // 4, [2]), (KILOBYTE, [2])):
+        disk.fill(leave=leave)
         line = command.fails("train", *arguments, exit_code=1)
         assert "error: no room left in " in line
         assert str(workdir) in line
@@ -172,23 +172,32 @@ def test_a_run_goes_on_when_there_is_room_and_ends_the_same(
     assert [path.suffix for path in (workdir / "results").iterdir()] == [".json"]
 
 
-@pytest.mark.slow
-def test_a_full_standard_output_is_one_line(command, digits_run, data_dir, tmp_path):
-    for name, *arguments in (
-        ["describe", "--config", "configs/smoke.py"],
-        ["evaluate", "--workdir", digits_run, f"--config.data.data_dir={data_dir}"],
-    ):
-        with Path("/dev/full").open("w") as full:
-            process = subprocess.run(
-                [sys.executable, "-m", f"inception_jax.{name}", *map(str, arguments)],
-                stdout=full, stderr=subprocess.PIPE, text=True, env=command.environment(), cwd=ROOT,
-            )  # fmt: skip
-        assert process.returncode == 1
-        lines = [line for line in process.stderr.splitlines() if not line.startswith("wrote ")]
-        assert [line.startswith("error: ") for line in lines] == [True], process.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [  # a table, at once; and a short line, which Python writes when the process ends
+        (
+            ["--config", "configs/smoke.py"],
+            "no room left where the output goes: make room and give the same command again",
+        ),
+        (
+            ["--compare", "configs/smoke.py", "--json"],
+            "standard output: No space left on device",
+        ),
+    ],
+    ids=["at once", "at the end"],
+)
+def test_a_full_standard_output_is_one_line(command, arguments, message):
+    environment = command.environment()
+    environment.pop("PYTHONUNBUFFERED", None)  # with it every line is written at once
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "inception_jax.describe", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT,
+        )  # fmt: skip
+    assert process.returncode == 1
+    assert process.stderr.splitlines() == [f"error: {message}"]
 
 
-@pytest.mark.slow
 def test_a_preparation_without_room_leaves_nothing_that_passes_for_data(command, make_disk):
     disk = make_disk("200k")
     line = command.fails("prepare", "digits", "--data_dir", disk.folder / "data", exit_code=1)

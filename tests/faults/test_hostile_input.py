@@ -117,7 +117,7 @@ def hostile_files(trace: Path) -> dict[str, bytes]:
     "suffixes",
     [
         (".npz", ".npy", ".pth", ".pt", ".safetensors", ".onnx"),
-        pytest.param((".index",), marks=pytest.mark.slow),  # imports TensorFlow
+        pytest.param((".index",), marks=pytest.mark.breadth),  # imports TensorFlow
     ],
 )
 def test_what_would_run_code_is_refused_and_does_not_run(suffixes, tmp_path):
@@ -203,8 +203,7 @@ def test_an_archive_that_leads_out_of_itself_is_refused(name, kind):
         archives.check(io.BytesIO(archive(good, (name, kind))), "x.tar")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("nested", [pytest.param(False, marks=pytest.mark.breadth), True])
 def test_nothing_is_prepared_from_such_an_archive(refused, tmp_path, nested):
     """Whether it is the archive of all classes or the one in it of a class."""
     manual = tmp_path / "manual"
