@@ -8,6 +8,9 @@ from typing import Any
 
 from inception_jax import configuration
 
+# Known without data; reading a run that does not say what its network costs means to trace it.
+NETWORK = ["--config.model.num_classes=10", "--config.model.architecture=shallow"]
+
 
 def write_run(
     folder: Path,
@@ -19,14 +22,14 @@ def write_run(
     done: bool = True,
     results: bool = False,
 ) -> Path:
-    """A run with a line of metrics every 10 steps and an evaluation every `every` lines.
+    """A run of three modules: a line of metrics every 10 steps, an evaluation every `every` lines.
 
     The last evaluation is `top1`; a run that is not `done` has been stopped at half of its way.
     """
     folder.mkdir(parents=True)
     random_numbers = random.Random(str(folder))
     total = 10 * lines
-    flags = [f"--config.training.total={total} steps", "--config.model.num_classes=10", *overrides]
+    flags = [f"--config.training.total={total} steps", *NETWORK, *overrides]
     values = configuration.to_dict(configuration.load(config, flags))
     (folder / "config.json").write_text(json.dumps(values))
     text: list[dict[str, Any]] = []

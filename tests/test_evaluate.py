@@ -63,9 +63,10 @@ def printed(result) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("examples", "batches"),
     [
+        (150, [(100, 2), (64, 1)]),
         pytest.param(13, [(8, 4), (100, 1)], marks=pytest.mark.slow),
         pytest.param(64, [(64, 2), (100, 4)], marks=pytest.mark.slow),
-        (360, [(100, 2), (64, 1), (7, 4)]),
+        pytest.param(360, [(100, 2), (64, 1), (7, 4)], marks=pytest.mark.slow),
     ],
 )
 def test_counts_and_accuracy_do_not_depend_on_batches_and_devices(
@@ -99,8 +100,8 @@ def ten_crops(newest, second_network) -> tuple[list[np.ndarray], np.ndarray]:
 @pytest.mark.parametrize(
     ("batch_size", "count"),
     [
-        (8, 4),
-        pytest.param(64, 1, marks=pytest.mark.slow),
+        (64, 1),
+        pytest.param(8, 4, marks=pytest.mark.slow),
         pytest.param(100, 2, marks=pytest.mark.slow),
     ],
 )
@@ -133,17 +134,15 @@ def test_nor_do_those_of_ten_crops_and_two_networks(
         assert not saved["bad"].any()
         assert saved["class_names"].tolist() == list("0123456789")
     assert list(tmp_path.iterdir()) == [file]
-    if count == 2:
+    if count == 1:
         highest = evaluate(str(newest), "--average", "max")
         check(highest, measured(written_out.averaged(logits[:1], "max"), labels), 50)
-    if count == 1:
         again = evaluate(f"{newest},{second_network}", "--save_predictions", file)
         found.pop("images_per_second")
         again.pop("images_per_second")
         assert again == found
 
 
-@pytest.mark.slow
 def test_the_table_has_fewer_crops_and_each_network_too(command, newest, second_network, ten_crops):
     """One command, and what separate ones would count."""
     logits, labels = ten_crops
@@ -460,22 +459,17 @@ def lines(result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-@pytest.fixture(scope="module")
-def followed(command, smoke_arguments, tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
-    """A run that deletes its older checkpoints, and what another process made of it meanwhile."""
-    workdir = tmp_path_factory.mktemp("followed") / "run"
+@pytest.mark.slow
+def test_a_run_is_followed_to_its_end(command, smoke_arguments, tmp_path):
+    """By another process, while it deletes its older checkpoints."""
+    workdir = tmp_path / "run"
     follower = command.start("evaluate", "--workdir", workdir, "--follow")
     command(
         "train", *smoke_arguments(workdir, total=24, every=2), "--config.checkpoints.keep_last=2"
     )
     stdout, stderr = follower.communicate(timeout=120)
     assert follower.returncode == 0, stderr
-    return workdir, [json.loads(line) for line in stdout.splitlines()]
-
-
-@pytest.mark.slow
-def test_a_run_is_followed_to_its_end(followed):
-    workdir, found = followed
+    found = [json.loads(line) for line in stdout.splitlines()]
     steps = [one["step"] for one in found]
     assert steps == sorted(set(steps))
     assert steps[-1] == 24
@@ -488,17 +482,17 @@ def test_a_run_is_followed_to_its_end(followed):
     assert len(times(workdir)) == len(found)
 
 
-@pytest.mark.slow
-def test_every_checkpoint_is_evaluated_once(command, followed, tmp_path):
+def test_every_checkpoint_is_evaluated_once(command, smoke_arguments, tmp_path):
     workdir = tmp_path / "run"
-    shutil.copytree(followed[0], workdir)
-    shutil.rmtree(workdir / "results")
+    command("train", *smoke_arguments(workdir, total=12, every=4))
     steps = store.steps(workdir / "checkpoints")
     assert len(steps) >= 2
 
     first = command("evaluate", "--workdir", workdir, "--all_checkpoints")
     assert [one["step"] for one in lines(first)] == steps
     written = times(workdir)
+    followed = command("evaluate", "--workdir", workdir, "--follow")  # its last step is there
+    assert followed.stdout == first.stdout
     assert len(written) == len(steps)
     again = command(
         "evaluate", "--workdir", workdir, "--all_checkpoints", "--config.data.threads=3"
@@ -518,7 +512,6 @@ def test_every_checkpoint_is_evaluated_once(command, followed, tmp_path):
     assert len(times(workdir)) == 2 * len(steps) - 1
 
 
-@pytest.mark.slow
 def test_changed_data_is_evaluated_anew(command, digits_run, newest, data_dir, tmp_path):
     """The same data elsewhere is not."""
     workdir = tmp_path / "run"

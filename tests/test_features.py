@@ -1,6 +1,7 @@
 """What pictures of a network show, against its weights and against the plain computation."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
@@ -40,10 +41,13 @@ def image(model: Trained) -> np.ndarray:
 
 def probabilities(model: Trained, normalized: np.ndarray) -> np.ndarray:
     """Of normalised images [images, size, size, 3]."""
-    outputs, _ = model.network.apply(
-        model.params, model.batch_stats, jnp.asarray(normalized), train=False
-    )
-    return np.asarray(jax.nn.softmax(outputs.logits))
+
+    @jax.jit
+    def compute(params, batch_stats, images):
+        outputs, _ = model.network.apply(params, batch_stats, images, train=False)
+        return jax.nn.softmax(outputs.logits)
+
+    return np.asarray(compute(model.params, model.batch_stats, normalized))
 
 
 def normalized(model: Trained, image: np.ndarray) -> np.ndarray:
@@ -98,45 +102,44 @@ def test_branches_have_their_channels():
         assert {name: (part.start, part.stop) for name, part in found.items()} == expected
 
 
-@pytest.mark.slow
 def test_occlusion_is_what_covering_by_hand_gives(model: Trained, image: np.ndarray):
     found = occlude(model, image)
     plain = normalized(model, image)
-    whole = probabilities(model, plain[None])[0]
-    assert found.label == whole.argmax()
-    assert found.probability == pytest.approx(whole.max(), rel=1e-5)
     size = len(image)
     cover = round(size / COVER)
     starts = [round(place * (size - cover) / (PLACES - 1)) for place in range(PLACES)]
-    for row, column in ((0, 0), (3, 7), (PLACES - 1, PLACES - 1)):
-        covered = plain.copy()
-        covered[starts[row] : starts[row] + cover, starts[column] : starts[column] + cover] = 0
-        drop = np.log(whole[found.label] / probabilities(model, covered[None])[0, found.label])
-        assert found.drop[row, column] == pytest.approx(drop, rel=1e-3, abs=1e-4)
+    places = [(0, 0), (3, 7), (PLACES - 1, PLACES - 1)]
+    covered = np.stack([plain] * len(places))
+    for one, (row, column) in zip(covered, places, strict=True):
+        one[starts[row] : starts[row] + cover, starts[column] : starts[column] + cover] = 0
+    whole, *parts = probabilities(model, np.stack([plain, *covered]))
+    assert found.label == whole.argmax()
+    assert found.probability == pytest.approx(whole.max(), rel=1e-5)
+    drops = [np.log(whole[found.label] / part[found.label]) for part in parts]
+    for place, drop in zip(places, drops, strict=True):
+        assert found.drop[place] == pytest.approx(drop, rel=1e-3, abs=1e-4)
     assert found.drop.max() > 0.01  # it depends on something
 
 
-@pytest.mark.slow
 def test_ascent_finds_what_excites_a_unit(model: Trained, image: np.ndarray):
-    units = [Unit("inception_4a", 0), Unit("inception_4a", 20)]
+    units = [Unit("inception_5a", 0), Unit("inception_5a", 20)] * 8  # as many as in a report
     found = list(maximize(model, units))
     assert len(found) == STEPS // STEPS_AT_ONCE
+    activations = jax.jit(functools.partial(model.network.activations, name="inception_5a"))
     noise = np.random.default_rng(0).uniform(0, 255, found[-1].shape).astype(np.uint8)
 
     def excitement(images: np.ndarray) -> np.ndarray:
-        output = model.network.activations(
-            model.params, model.batch_stats, jnp.asarray(normalized(model, images)), "inception_4a"
-        )
+        output = activations(model.params, model.batch_stats, normalized(model, images))
         mean = np.asarray(output).mean(axis=(1, 2))
-        return mean[[0, 1], [unit.channel for unit in units]]
+        return mean[np.arange(len(units)), [unit.channel for unit in units]]
 
     best = excitement(found[-1])
     # How much more depends on the training, which differs from machine to machine.
     assert np.all(best > excitement(noise))
-    assert np.all(best > excitement(np.stack([image, image])))
+    assert np.all(best > excitement(np.stack([image] * len(units))))
     assert np.all(best > excitement(found[0]))
-    (of_class,) = list(maximize(model, [Unit("", 3)]))[-1]
-    assert probabilities(model, normalized(model, of_class)[None])[0, 3] > 0.5
+    *_, of_classes = maximize(model, [Unit("", label) for label in range(8)])
+    assert np.all(probabilities(model, normalized(model, of_classes)).diagonal() > 0.5)
 
 
 def test_tiles_keep_pixels_and_rows():
@@ -151,17 +154,16 @@ def test_tiles_keep_pixels_and_rows():
     assert brightness[0] < brightness[1] < brightness[2]
 
 
-@pytest.mark.slow
 def test_the_report_has_all_pictures_of_a_checkpoint(
     command: Command, digits_run: Path, data_dir: Path, tmp_path: Path
 ):
     (checkpoint,) = (digits_run / "checkpoints").iterdir()
     images = sorted((data_dir / "digits_samples").iterdir())[:2]
     output = tmp_path / "features.html"
-    command("report", "--checkpoint", checkpoint, "--features", "--module", "inception_5b",
+    command("report", "--checkpoint", checkpoint, "--features", "--module", "inception_5a",
             "--images", *images, "--output", output)  # fmt: skip
     text = output.read_text()
-    for heading in ("First filters", "Activations in inception_5b", "What answers depend on",
+    for heading in ("First filters", "Activations in inception_5a", "What answers depend on",
                     "Favourite images"):  # fmt: skip
         assert f">{heading}</h2>" in text
     assert text.count("<img ") == 1 + 5 + 2 + 5

@@ -13,6 +13,7 @@ import written_out
 from conftest import ROOT
 from PIL import Image
 
+from inception_jax import predict
 from inception_jax.checkpoints import store
 from inception_jax.evaluation import trained
 
@@ -68,10 +69,14 @@ def check_answers(result, names: list[str], probabilities: np.ndarray) -> None:
         np.testing.assert_allclose(found, row[likeliest], rtol=1e-4)
 
 
-@pytest.mark.slow
-def test_a_folder_of_many_images_over_ten_crops(command, digits_run, tmp_path):
+@pytest.mark.parametrize(("count", "shown"), [(8, 6), pytest.param(64, 60, marks=pytest.mark.slow)])
+def test_a_folder_of_many_images_over_ten_crops(
+    command, digits_run, tmp_path, monkeypatch, count, shown
+):
     """Each crop as if it were alone, the mean of its probabilities, and a picture of the first."""
-    sizes = [(9 + 7 * number % 41, 12 + 5 * number % 37) for number in range(64)]
+    assert predict.SHOWN == 60
+    monkeypatch.setattr(predict, "SHOWN", shown)
+    sizes = [(9 + 7 * number % 41, 12 + 5 * number % 37) for number in range(count)]
     images = save_images(tmp_path / "images", sizes)
     file, picture = tmp_path / "logits.npy", tmp_path / "grid.png"
     result = command(
@@ -79,22 +84,22 @@ def test_a_folder_of_many_images_over_ten_crops(command, digits_run, tmp_path):
         "--save_logits", file, "--grid", picture,
     )  # fmt: skip
     logits = np.load(file, allow_pickle=False)
-    assert (logits.shape, logits.dtype) == ((64, 1, 10, 10), np.float32)
+    assert (logits.shape, logits.dtype) == ((count, 1, 10, 10), np.float32)
     alone = written_out.logits(trained.newest_in(digits_run), images, short_side=24, crops=10)
     np.testing.assert_allclose(logits[:, 0], alone, rtol=1e-3, atol=1e-4)
-    names = [f"{number:03}.png" for number in range(64)]
+    names = [f"{number:03}.png" for number in range(count)]
     check_answers(result, names, written_out.averaged([logits[:, 0]]))
-    assert "the first 60 of 64" in result.stderr
-    assert "059.png" in result.stderr
-    assert "060.png" not in result.stderr
-    shown = np.asarray(Image.open(picture))
-    assert 2000 < shown.shape[0] < 8000
-    assert 1000 < shown.shape[1] < 3000
-    assert len(np.unique(shown.reshape(-1, shown.shape[2]), axis=0)) > 1000
+    assert f"the first {shown} of {count}" in result.stderr
+    assert f"{shown - 1:03}.png" in result.stderr
+    assert f"{shown:03}.png" not in result.stderr
+    grid = np.asarray(Image.open(picture))
+    assert 2000 * shown / 60 < grid.shape[0] < 8000 * shown / 60
+    assert 1000 < grid.shape[1] < 3000
+    assert len(np.unique(grid.reshape(-1, grid.shape[2]), axis=0)) > 1000
     assert {path.name for path in tmp_path.iterdir()} == {"images", "logits.npy", "grid.png"}
 
 
-@pytest.mark.slow
+@pytest.mark.breadth
 @pytest.mark.parametrize("average", ["probabilities", "max"])
 def test_two_networks_over_the_papers_crops(command, digits_run, second_network, tmp_path, average):
     """They are shown crops of 16 and of 14 pixels, normalised each in its way."""
@@ -172,7 +177,7 @@ def test_a_damaged_checkpoint_is_passed_over_but_not_moved(command, digits_run, 
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("train", marks=pytest.mark.slow), "evaluate", "predict"]
+    "name", [pytest.param("train", marks=pytest.mark.breadth), "evaluate", "predict"]
 )
 def test_no_command_imports_tensorflow(name, command, digits_run, data_dir, tmp_path):
     """A decoy package on the path notes whether anybody imports it."""

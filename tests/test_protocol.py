@@ -4,11 +4,13 @@ The networks are matrices here; real ones are in test_evaluate.py and test_predi
 """
 
 import dataclasses
+import functools
 import itertools
 import types
 from typing import Any, cast
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,7 +63,10 @@ def test_combinations_equal_numpy(average):
         for networks in ((0,), (2,), (0, 1, 2))
         for crops in (1, 10, 144)
     ]
-    found = combine([jnp.asarray(one) for one in logits], combinations, crops=144, average=average)
+    combined = functools.partial(
+        combine, combinations=combinations, crops=144, average=average
+    )  # fmt: skip
+    found = jax.jit(combined)([jnp.asarray(one) for one in logits])
     assert found.shape == (9, 5, 7)
     for (networks, crops), one in zip(combinations, found, strict=True):
         expected = averaged([logits[n][:, OF_144[crops]] for n in networks], average)
@@ -73,15 +78,24 @@ def test_an_answer_that_is_no_number_stays_none():
     logits = np.zeros((2, 10, 3), np.float32)
     logits[1, 4, 0] = np.nan
     for average in ("probabilities", "max"):
-        combination = [Combination((0,), 10)]
-        found = combine([jnp.asarray(logits)], combination, crops=10, average=average)
+        combined = functools.partial(
+            combine, combinations=[Combination((0,), 10)], crops=10, average=average
+        )
+        found = jax.jit(combined)([jnp.asarray(logits)])
         assert np.isnan(found).all(axis=2).tolist() == [[False, True]]
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixConfig:
+    """What is asked of a network's config."""
+
+    num_classes: int
 
 
 class Matrix:
     """A network: the pixels times `params`."""
 
-    config = types.SimpleNamespace(num_classes=CLASSES)
+    config = MatrixConfig(CLASSES)
 
     def apply(self, params, batch_stats, images, *, train):
         assert not train

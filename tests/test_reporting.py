@@ -81,6 +81,15 @@ def test_an_evaluation_that_is_done_again_is_not_in_the_metrics_twice(tmp_path):
     assert kept == [(1, False), (1, True), (2, False)]
 
 
+def test_a_long_curve_is_drawn_by_the_means_of_its_parts():
+    lines = [{"epoch": number / 10, "loss": float(number)} for number in range(1000)]
+    epochs, losses = charts._points(lines, "loss")
+    np.testing.assert_allclose(losses, np.arange(2, 1000, 5))
+    np.testing.assert_allclose(epochs, losses / 10, rtol=1e-6)
+    epochs, losses = charts._points(lines[:200], "loss")
+    np.testing.assert_array_equal(losses, np.arange(200))
+
+
 @pytest.mark.parametrize(
     ("name", "lines"),
     [

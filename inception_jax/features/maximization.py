@@ -58,7 +58,7 @@ def maximize(model: Trained, units: Sequence[Unit], seed: int = 0) -> Iterator[n
         plane = jnp.fft.irfft2(spectrum * scale[None, :, :, None], s=(size, size), axes=(1, 2))
         return 255 * jax.nn.sigmoid(plane)
 
-    def excitement(coefficients, key, params, batch_stats):
+    def excitement(coefficients, key, channels, params, batch_stats):
         shift = jax.random.randint(key, (2,), -limit, limit + 1)
         images = jnp.roll(paint(coefficients), shift, axis=(1, 2))
         images = normalize(images, data.mean, data.std)
@@ -71,10 +71,10 @@ def maximize(model: Trained, units: Sequence[Unit], seed: int = 0) -> Iterator[n
         return jnp.sum(jnp.take_along_axis(of_each, channels[:, None], axis=1))
 
     @functools.partial(jax.jit, compiler_options=devices.compiler_options())
-    def climb(coefficients, state, keys, params, batch_stats):
+    def climb(coefficients, state, keys, channels, params, batch_stats):
         def step(carry, key):
             coefficients, state = carry
-            uphill = jax.grad(excitement)(coefficients, key, params, batch_stats)
+            uphill = jax.grad(excitement)(coefficients, key, channels, params, batch_stats)
             downhill = jax.tree.map(jnp.negative, uphill)
             updates, state = optimizer.update(downhill, state)
             return (optax.apply_updates(coefficients, updates), state), None
@@ -90,6 +90,6 @@ def maximize(model: Trained, units: Sequence[Unit], seed: int = 0) -> Iterator[n
     for first in range(0, STEPS, STEPS_AT_ONCE):
         some = keys[first : first + STEPS_AT_ONCE]
         coefficients, state, images = climb(
-            coefficients, state, some, model.params, model.batch_stats
+            coefficients, state, some, channels, model.params, model.batch_stats
         )
         yield np.round(np.asarray(images)).astype(np.uint8)
