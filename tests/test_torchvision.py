@@ -1,6 +1,6 @@
 """Weights to and from torchvision's own class, random in weights and statistics.
 
-`make test-torch` runs these. PyTorch is imported inside: the file is collected without it, too.
+`make soak` runs these. PyTorch is imported inside: the file is collected without it, too.
 """
 
 import argparse
