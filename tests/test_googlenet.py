@@ -101,7 +101,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "naive, small": {"image_size": 17, "module": "naive", "stem": "small", "width": 0.0625},
     "fully connected, small": {"image_size": 16, "head": "fully_connected", "stem": "small"},
 }  # fmt: skip
-QUICK = "paper", "all options, shallow"
+QUICK = {
+    "paper": (),
+    "all options, shallow": (),
+    "odd size, no auxiliary heads": pytest.mark.breadth,
+}
 SHALLOW = {"architecture": "shallow", "image_size": 17, "stem": "small"}
 
 
@@ -182,7 +186,7 @@ def relative_error(actual, expected) -> float:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(v, marks=[pytest.mark.slow] * (v not in QUICK)) for v in VARIANTS]
+    "name", [pytest.param(name, marks=QUICK.get(name, pytest.mark.slow)) for name in VARIANTS]
 )
 def test_outputs_and_gradients_equal_the_reference(name):
     (config, params, batch_stats, images, labels), logits, outputs, _, gradients = computed(name)
