@@ -646,7 +646,7 @@ def test_before_a_write_is_sealed_no_checkpoint_has_its_name(tmp_path, monkeypat
     check_nothing_but_a_good_one_follows(killed)
 
 
-@pytest.mark.slow
+@pytest.mark.breadth
 def test_a_killed_write_leaves_no_checkpoint(tmp_path):
     """Killed when all is written but the name."""
     script = f"""
