@@ -3,9 +3,11 @@
 PyTorch's side of it is in test_torchvision.py.
 """
 
+import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import zipfile
 import converted
 import googlenet_onnx
 import inception_v1_tensorflow
+import jax
 import ml_dtypes
 import numpy as np
 import onnx
@@ -22,14 +25,14 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 from flax.traverse_util import flatten_dict
+from PIL import Image
 from published_names import CONVOLUTIONS
 
 from inception_jax import configuration, convert
 from inception_jax.checkpoints import integrity, store
 from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
-from inception_jax.evaluation import trained
-from inception_jax.interop import caffe_onnx, files, tables, tf_slim, torchvision
+from inception_jax.interop import caffe_onnx, files, published, tables, tf_slim, torchvision
 from inception_jax.interop.published import CONFIGS
 from inception_jax.models.network import build
 from inception_jax.models.options import GoogLeNetConfig, network_config
@@ -37,7 +40,9 @@ from inception_jax.training import warm_start
 from inception_jax.training.state import TrainState
 
 TOLERANCE = 1e-4
-SMALL = ("--config.model.width=0.125", "--config.model.num_classes=7")
+NARROW = "--config.model.width=0.125"
+# An eighth of the filters, three modules, seven classes.
+SMALL = (NARROW, "--config.model.num_classes=7", "--config.model.architecture=shallow")
 
 
 # Names and counts
@@ -98,14 +103,20 @@ def test_counts_are_the_published_ones():
 # The same outputs
 
 
-@pytest.mark.parametrize(("size", "auxiliary"), [(224, True), (225, False)])
-def test_onnx_logits_are_onnx_runtimes(size, auxiliary, tmp_path):
+@pytest.mark.parametrize(
+    ("size", "auxiliary", "width"),
+    [
+        (224, True, 0.25),
+        (225, False, 0.25),
+        pytest.param(224, True, 1.0, marks=pytest.mark.breadth),
+    ],
+)
+def test_onnx_logits_are_onnx_runtimes(size, auxiliary, width, tmp_path):
     file = tmp_path / "googlenet-12.onnx"
-    file.write_bytes(
-        googlenet_onnx.build(np.random.default_rng(0), size, 1000, auxiliary=auxiliary)
-    )
-    override = f"--config.data.image_size={size}"
-    model = converted.load(converted.run("onnx", file, tmp_path / "caffe", override))
+    rng = np.random.default_rng(0)
+    file.write_bytes(googlenet_onnx.build(rng, size, 1000, auxiliary, width))
+    overrides = f"--config.data.image_size={size}", f"--config.model.width={width}"
+    model = converted.load(converted.run("onnx", file, tmp_path / "caffe", *overrides))
     pictures = converted.images(size)
 
     bgr = pictures[..., ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
@@ -117,69 +128,115 @@ def test_onnx_logits_are_onnx_runtimes(size, auxiliary, tmp_path):
     assert model.class_names[0] == "n01440764"  # the tench
     for ours, theirs in zip(converted.outputs(model, pictures), expected, strict=True):
         assert theirs[0].std() > 0.1  # the logits say something
-        assert np.abs(theirs[0] - theirs[1]).max() > 0.1 * np.abs(theirs).max()  # of the image
+        assert np.ptp(theirs, axis=0).max() > 0.1 * np.abs(theirs).max()  # of the image
         assert converted.relative_error(ours, theirs) < TOLERANCE
+
+
+SLIM = f"--config.model.width={inception_v1_tensorflow.WIDTH}"
+
+
+def write_npz(path, weights):
+    np.savez(path, **weights)
+    return path
 
 
 @pytest.fixture(scope="module")
 def slim(tmp_path_factory):
-    """A folder with weights of 1001 classes as slim.npz, as checkpoints slim.ckpt-7 and v1.ckpt of
-    the newer and the older form, images.npy as the network takes them, and logits.npy.
-    """
-    folder = tmp_path_factory.mktemp("slim")
-    weights = inception_v1_tensorflow.random_weights(np.random.default_rng(0), 1001)
-    np.savez(folder / "slim.npz", **weights)
-    pictures = converted.images(224).astype(np.float32)
-    np.save(folder / "images.npy", 2 * (pictures / 255) - 1)
-    names = ("slim.npz", "images.npy", "logits.npy", "slim.ckpt-7", "v1.ckpt")
-    subprocess.run(
-        [sys.executable, inception_v1_tensorflow.__file__, *(folder / name for name in names)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
+    """Weights of 1001 classes and a quarter of the filters as slim.npz."""
+    weights = inception_v1_tensorflow.random_weights()
+    return write_npz(tmp_path_factory.mktemp("slim") / "slim.npz", weights)
 
 
 @pytest.fixture(scope="module")
-def slim_checkpoint(command, slim, tmp_path_factory):
-    """What the command makes of the TensorFlow checkpoint."""
-    output = tmp_path_factory.mktemp("converted") / "tf_slim"
-    result = command(
-        "convert", "--from", "tf_slim", "--weights", slim / "slim.ckpt-7", "--output", output
+def slim_tensors():
+    """TF-slim's names, an eighth of its filters, five classes."""
+    return their_tensors(tf_slim, NARROW, "--config.model.num_classes=5")
+
+
+@pytest.fixture(scope="module")
+def tensorflow_files(slim_tensors, tmp_path_factory):
+    """A folder with the weights as slim.npz, and as slim.ckpt-7 and v1.ckpt: TensorFlow's newer and
+    older form of a checkpoint, written by TensorFlow.
+    """
+    folder = tmp_path_factory.mktemp("tensorflow")
+    write_npz(folder / "slim.npz", slim_tensors)
+    tf = inception_v1_tensorflow.load_tensorflow()
+    inception_v1_tensorflow.save(
+        tf, slim_tensors, str(folder / "slim.ckpt-7"), str(folder / "v1.ckpt")
     )
-    assert "6,624,904 parameters, without auxiliary heads" in result.stderr
-    return output
+    return folder
 
 
-def test_slim_logits_are_tensorflows(slim, slim_checkpoint):
-    expected = np.load(slim / "logits.npy")
-    assert expected.shape == (4, 1001)
+def predicted_logits(command, checkpoint, folder):
+    """Ours of the oracle's images, by way of PNG files, and the JSON lines."""
+    (folder / "images").mkdir()
+    for number, pixels in enumerate(inception_v1_tensorflow.random_images()):
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+    result = command(
+        "predict", "--checkpoint", checkpoint, "--images", folder / "images",
+        "--save_logits", folder / "logits.npy",
+        "--config.evaluation.short_side=224",  # the images as they are
+    )  # fmt: skip
+    return np.load(folder / "logits.npy"), [*map(json.loads, result.stdout.splitlines())]
+
+
+def test_slim_logits_are_tensorflows(command, slim, tmp_path):
+    """Those that TensorFlow gave when the oracle was run; the checkpoint is taken by predict."""
+    expected = inception_v1_tensorflow.stored_logits()
     assert np.abs(expected[0] - expected[1]).max() > 0.1 * np.abs(expected).max()
-    (ours,) = converted.outputs(converted.load(slim_checkpoint), converted.images(224))
+    checkpoint = converted.run("tf_slim", slim, tmp_path / "checkpoint", SLIM)
+    ours, lines = predicted_logits(command, checkpoint, tmp_path)
     assert converted.relative_error(ours, expected[:, 1:]) < TOLERANCE  # without "background"
+    names = convert.name_classes(1000, None)
+    for line, logits in zip(lines, expected[:, 1:], strict=True):
+        labels = np.argsort(-logits)[:5].tolist()
+        assert [(top["label"], top["name"]) for top in line["top"]] == [
+            (label, names[label]) for label in labels
+        ]
 
 
-@pytest.mark.parametrize("name", ["slim.npz", "slim.ckpt-7.index", "v1.ckpt"])
-def test_slim_weights_are_the_same_in_every_kind_of_file(name, slim, slim_checkpoint, tmp_path):
-    output = converted.run("tf_slim", slim / name, tmp_path / "checkpoint")
-    one, other = (store.read_description(path) for path in (output, slim_checkpoint))
-    assert one["arrays"] == other["arrays"]
-    assert one["config"] == other["config"]
+@pytest.mark.slow
+def test_slim_logits_at_full_width_are_what_tensorflow_gives_today(command, tmp_path):
+    tf = inception_v1_tensorflow.load_tensorflow()
+    images = inception_v1_tensorflow.random_images()
+    today = inception_v1_tensorflow.forward(tf, inception_v1_tensorflow.random_weights(), images)
+    assert converted.relative_error(inception_v1_tensorflow.stored_logits(), today) < 1e-5
+    weights = inception_v1_tensorflow.random_weights(width=1.0)
+    inception_v1_tensorflow.save(
+        tf, weights, str(tmp_path / "slim.ckpt-7"), str(tmp_path / "v1.ckpt")
+    )
+    result = command(
+        "convert", "--from", "tf_slim", "--weights", tmp_path / "slim.ckpt-7",
+        "--output", tmp_path / "checkpoint",
+    )  # fmt: skip
+    assert "6,624,904 parameters, without auxiliary heads" in result.stderr
+    ours, _ = predicted_logits(command, tmp_path / "checkpoint", tmp_path)
+    expected = inception_v1_tensorflow.forward(tf, weights, images)
+    assert converted.relative_error(ours, expected[:, 1:]) < TOLERANCE
 
 
-def test_the_background_class_stays_where_the_config_counts_it(slim, slim_checkpoint, tmp_path):
-    override = "--config.model.num_classes=1001"
-    model = converted.load(converted.run("tf_slim", slim / "v1.ckpt", tmp_path / "all", override))
-    kernel = np.load(slim / "slim.npz")["InceptionV1/Logits/Conv2d_0c_1x1/weights"]
+@pytest.mark.parametrize("name", ["slim.npz", "slim.ckpt-7", "slim.ckpt-7.index", "v1.ckpt"])
+def test_slim_weights_are_the_same_in_every_kind_of_file(name, slim_tensors, tensorflow_files):
+    overrides = NARROW, "--config.model.num_classes=5"
+    weights = published.load("tf_slim", tensorflow_files / name, overrides)
+    for row in CONVOLUTIONS:
+        block, layer = row.caffe.split("/")
+        np.testing.assert_array_equal(
+            weights.tree["params"][block][layer]["kernel"],
+            slim_tensors[f"InceptionV1/{row.tf_slim}/weights"],
+        )
+    assert sum(leaf.size for leaf in jax.tree.leaves(weights.tree)) == sum(
+        tensor.size for tensor in slim_tensors.values()
+    )
+    assert weights.config.model.auxiliary is False
+
+
+def test_the_background_class_stays_where_the_config_counts_it(slim, tmp_path):
+    overrides = SLIM, "--config.model.num_classes=1001"
+    model = converted.load(converted.run("tf_slim", slim, tmp_path / "all", *overrides))
+    kernel = np.load(slim)["InceptionV1/Logits/Conv2d_0c_1x1/weights"]
     np.testing.assert_array_equal(model.params["loss3"]["classifier"]["kernel"], kernel[0, 0])
     assert model.class_names == tuple(map(str, range(1001)))
-
-
-def test_predict_takes_a_converted_checkpoint(command, slim_checkpoint, data_dir):
-    samples = data_dir / "digits_samples" / "digit_3.png"
-    result = command("predict", "--checkpoint", slim_checkpoint, "--images", samples)
-    top = json.loads(result.stdout)["top"]
-    assert len(top) == 5
-    assert all(t["name"] == convert.name_classes(1000, None)[t["label"]] for t in top)
 
 
 # What is in the checkpoint
@@ -187,7 +244,9 @@ def test_predict_takes_a_converted_checkpoint(command, slim_checkpoint, data_dir
 
 @pytest.fixture(scope="module")
 def small_tensors():
-    """torchvision's names, an eighth of its filters, seven classes; with PyTorch's counters."""
+    """torchvision's names, an eighth of its filters, three modules, seven classes; with PyTorch's
+    counters.
+    """
     tensors = their_tensors(torchvision, *SMALL)
     means = [name for name in tensors if name.endswith("running_mean")]
     counters = {name.replace("running_mean", "num_batches_tracked"): name for name in means}
@@ -217,7 +276,7 @@ def test_a_checkpoint_says_where_its_weights_are_from(small, tmp_path):
     (digest,) = source["files"].values()
     hashed = subprocess.run(["sha256sum", small], capture_output=True, text=True, check=True)
     assert digest == hashed.stdout.split()[0]
-    assert len(source["num_batches_tracked"]) == 59
+    assert len(source["num_batches_tracked"]) == 22  # a convolution
     assert sorted(path.name for path in output.parent.iterdir()) == ["one"]  # nothing beside it
     with pytest.raises(UsageError, match=r"7 lines and the network 5 classes"):
         convert.name_classes(5, names)
@@ -238,17 +297,23 @@ def test_other_floating_types_become_float32(dtype, small_tensors, tmp_path):
         for name, tensor in small_tensors.items()
     }
     safetensors.numpy.save_file(kept, file)
-    model = converted.load(converted.run("torchvision", file, tmp_path / "out", *SMALL))
-    expected = kept["fc.weight"].astype(np.float32).T
-    np.testing.assert_array_equal(model.params["loss3"]["classifier"]["kernel"], expected)
+    params = published.load("torchvision", file, SMALL).tree["params"]
+    kernel = params["loss3"]["classifier"]["kernel"]
+    assert kernel.dtype == np.float32
+    np.testing.assert_array_equal(kernel, kept["fc.weight"].astype(np.float32).T)
 
 
 def test_there_and_back_gives_the_same_bits(small, small_tensors, tmp_path, monkeypatch):
     model = converted.load(converted.run("torchvision", small, tmp_path / "one", *SMALL))
     back = tmp_path / "back.safetensors"
-    # An eighth of torchvision's width is no network of its own.
-    with pytest.raises(UsageError, match=r"model.width is 0.125 and would have to be 1.0"):
+    # Three modules, an eighth as wide, are no network of torchvision's.
+    with pytest.raises(UsageError) as error:
         torchvision.write(model, back)
+    assert str(error.value).endswith(
+        ": model.architecture is 'shallow' and would have to be 'googlenet'; "
+        "model.width is 0.125 and would have to be 1.0"
+    )
+    monkeypatch.setitem(torchvision.ARCHITECTURE, "architecture", "shallow")
     monkeypatch.setitem(torchvision.ARCHITECTURE, "width", 0.125)
     torchvision.write(model, back)
     returned = safetensors.numpy.load_file(back)
@@ -267,35 +332,37 @@ def test_torchvisions_config_is_its_architecture():
     assert {name: model[name] for name in torchvision.ARCHITECTURE} == torchvision.ARCHITECTURE
 
 
-def test_another_architecture_is_refused_field_by_field(digits_run, tmp_path):
-    model = converted.load(trained.newest_in(digits_run))
+def test_another_architecture_is_refused_field_by_field(small, tmp_path):
+    model = converted.load(converted.run("torchvision", small, tmp_path / "one", *SMALL))
+    digits = build(network_config(configuration.load("configs/digits.py")))
+    before = sorted(tmp_path.iterdir())
     with pytest.raises(UsageError) as error:
-        torchvision.write(model, tmp_path / "x.safetensors")
+        torchvision.write(dataclasses.replace(model, network=digits), tmp_path / "x.safetensors")
     for field in ("large_kernel is 5", "stem is 'small'", "last_pool is 3", "auxiliary_pool"):
         assert f"model.{field}" in str(error.value)
     assert "norm" not in str(error.value)
-    assert not list(tmp_path.iterdir())
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_training_starts_from_a_converted_checkpoint(small, small_tensors, tmp_path, caplog):
     """With other classes: all but the classifiers is taken over."""
     checkpoint = converted.run("torchvision", small, tmp_path / "small", *SMALL)
     config = configuration.load(
-        str(CONFIGS / torchvision.CONFIG), [SMALL[0], "--config.model.num_classes=3"]
+        str(CONFIGS / torchvision.CONFIG), [*SMALL, "--config.model.num_classes=3"]
     )
     params, batch_stats = build(network_config(config)).initial(0)
     state = TrainState(np.int32(0), params, batch_stats, {}, {})
     started = warm_start.start_from(state, checkpoint, ("a", "b", "c"), devices.make_mesh())
-    kernel = small_tensors["inception4e.branch3.1.conv.weight"].transpose(2, 3, 1, 0)
-    np.testing.assert_array_equal(started.params["inception_4e"]["5x5"]["kernel"], kernel)
-    mean = small_tensors["aux2.conv.bn.running_mean"]
-    np.testing.assert_array_equal(started.batch_stats["loss2"]["conv"]["norm"]["mean"], mean)
+    kernel = small_tensors["inception4a.branch3.1.conv.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(started.params["inception_4a"]["5x5"]["kernel"], kernel)
+    mean = small_tensors["aux1.conv.bn.running_mean"]
+    np.testing.assert_array_equal(started.batch_stats["loss1"]["conv"]["norm"]["mean"], mean)
     np.testing.assert_array_equal(
         started.params["loss3"]["classifier"]["kernel"], params["loss3"]["classifier"]["kernel"]
     )
 
 
-@pytest.mark.slow
+@pytest.mark.breadth
 def test_evaluating_and_training_with_a_converted_checkpoint(command, small, tmp_path):
     checkpoint = converted.run(
         "torchvision", small, tmp_path / "small", *SMALL, "--config.data.image_size=64"
@@ -382,32 +449,33 @@ def test_a_bad_file_is_called_what_it_is(case, tmp_path):
     assert message in refused("torchvision", file, tmp_path)
 
 
-def test_a_file_of_another_format_is_told_where_it_belongs(small, slim, tmp_path):
+def test_a_file_of_another_format_is_told_where_it_belongs(small, tensorflow_files, tmp_path):
     assert "is a safetensors file, not of onnx: use --from torchvision" in refused(
         "onnx", small, tmp_path
     )
     for name in ("v1.ckpt", "slim.ckpt-7", "slim.ckpt-7.data-00000-of-00001"):
         assert "is a TensorFlow checkpoint, not of onnx: use --from tf_slim" in refused(
-            "onnx", slim / name, tmp_path
+            "onnx", tensorflow_files / name, tmp_path
         )
     assert "is a folder" in refused("onnx", tmp_path, tmp_path)
     assert "no file" in refused("onnx", tmp_path / "gone", tmp_path)
 
 
-def test_truncated_files_are_called_damaged(slim, tmp_path):
-    index, data = (slim / f"slim.ckpt-7.{part}" for part in ("index", "data-00000-of-00001"))
+def test_truncated_files_are_called_damaged(tensorflow_files, tmp_path):
+    parts = ("index", "data-00000-of-00001")
+    index, data = (tensorflow_files / f"slim.ckpt-7.{part}" for part in parts)
     (tmp_path / "a.index").write_bytes(index.read_bytes())
     assert "is damaged" in refused("tf_slim", tmp_path / "a", tmp_path)  # no data at all
-    (tmp_path / "a.data-00000-of-00001").write_bytes(data.read_bytes()[:1_000_000])
+    (tmp_path / "a.data-00000-of-00001").write_bytes(data.read_bytes()[:100_000])
     assert "is damaged" in refused("tf_slim", tmp_path / "a", tmp_path)
     (tmp_path / "b.index").write_bytes(index.read_bytes()[:-20])
     assert "is damaged" in refused("tf_slim", tmp_path / "b", tmp_path)
-    (tmp_path / "half.ckpt").write_bytes((slim / "v1.ckpt").read_bytes()[:1_000_000])
+    (tmp_path / "half.ckpt").write_bytes((tensorflow_files / "v1.ckpt").read_bytes()[:100_000])
     assert "no file of weights of a known kind" in refused(
         "tf_slim", tmp_path / "half.ckpt", tmp_path
     )
-    model = googlenet_onnx.build(np.random.default_rng(0), 224, 5, auxiliary=False)
-    (tmp_path / "half.onnx").write_bytes(model[:1_000_000])
+    model = googlenet_onnx.build(np.random.default_rng(0), 224, 5, auxiliary=False, width=0.125)
+    (tmp_path / "half.onnx").write_bytes(model[:100_000])
     assert "is damaged" in refused("onnx", tmp_path / "half.onnx", tmp_path)
 
 
@@ -419,6 +487,7 @@ def test_truncated_files_are_called_damaged(slim, tmp_path):
         ("onnx", "onnx", ONNX, "inception_jax[interop]"),
         ("tf_slim", "tensorflow", files.TABLE_END, "inception_jax[prepare]"),
     ],
+    ids=["torch", "safetensors", "onnx", "tensorflow"],
 )
 def test_a_missing_library_is_named(name, library, content, extra, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)  # importing it fails
@@ -428,7 +497,7 @@ def test_a_missing_library_is_named(name, library, content, extra, tmp_path, mon
 
 def test_onnx_with_weights_in_other_files_is_refused(tmp_path):
     model = onnx.load_from_string(
-        googlenet_onnx.build(np.random.default_rng(0), 224, 5, auxiliary=False)
+        googlenet_onnx.build(np.random.default_rng(0), 224, 5, auxiliary=False, width=0.125)
     )
     onnx.save_model(
         model, str(tmp_path / "model.onnx"), save_as_external_data=True, location="weights.bin"
@@ -482,37 +551,43 @@ def test_every_tensor_that_does_not_fit_is_named(change, messages, small_tensors
 
 
 def test_another_number_of_classes_is_told_what_to_set(small, tmp_path):
-    refusal = refused("torchvision", small, tmp_path, SMALL[0])
+    refusal = refused("torchvision", small, tmp_path, SMALL[0], SMALL[2])
     assert "it has 7 classes and the config 1000 (set --config.model.num_classes=7)" in refusal
     assert "shapes" not in refusal  # what follows from it is not repeated
 
 
-def test_what_overrides_make_impossible_is_wrong_usage(small, slim, tmp_path):
+def test_what_overrides_make_impossible_is_wrong_usage(small, slim_tensors, tmp_path):
     refusal = refused(
         "torchvision", small, tmp_path, *SMALL, "--config.model.norm=lrn", kind=UsageError
     )
     assert "params/conv1/7x7_s2/bias" in refusal
-    refusal = refused(
-        "tf_slim", slim / "slim.npz", tmp_path, "--config.model.auxiliary=True", kind=UsageError
-    )
+    slim = write_npz(tmp_path / "slim.npz", slim_tensors)
+    overrides = NARROW, "--config.model.auxiliary=True"
+    refusal = refused("tf_slim", slim, tmp_path, *overrides, kind=UsageError)
     assert "params/loss1/conv/kernel" in refusal
     refused("torchvision", small, tmp_path, "--config.model.nmu_classes=7", kind=UsageError)
 
 
-def test_slots_of_a_training_are_left_out_and_scales_are_taken(tmp_path):
-    small = SMALL[0], "--config.model.num_classes=5"
-    tensors = their_tensors(tf_slim, *small)
+def test_slots_of_a_training_are_left_out_and_scales_are_taken(slim_tensors, tmp_path):
+    narrow = NARROW, "--config.model.num_classes=5"
     name = "InceptionV1/Conv2d_1a_7x7/weights"
     slots = ("Momentum", "RMSProp_1", "ExponentialMovingAverage")
-    extra = {f"{name}/{slot}": tensors[name] for slot in slots} | {"global_step": np.int64(3)}
-    file = tmp_path / "slim.npz"
-    np.savez(file, **tensors | extra)  # type: ignore[arg-type]
-    model = converted.load(converted.run("tf_slim", file, tmp_path / "out", *small))
-    scale = tensors["InceptionV1/Conv2d_1a_7x7/BatchNorm/gamma"]
-    np.testing.assert_array_equal(model.params["conv1"]["7x7_s2"]["norm"]["scale"], scale)
-    np.savez(file, **tensors | extra | {f"{name}/Shampoo": tensors[name]})  # type: ignore[arg-type]
-    (tmp_path / "out").rename(tmp_path / "before")
-    assert f"not part of it: {name}/Shampoo" in refused("tf_slim", file, tmp_path, *small)
+    extra = {f"{name}/{slot}": slim_tensors[name] for slot in slots} | {"global_step": np.int64(3)}
+    file = write_npz(tmp_path / "slim.npz", slim_tensors | extra)
+    params = published.load("tf_slim", file, narrow).tree["params"]
+    scale = slim_tensors["InceptionV1/Conv2d_1a_7x7/BatchNorm/gamma"]
+    np.testing.assert_array_equal(params["conv1"]["7x7_s2"]["norm"]["scale"], scale)
+    write_npz(file, slim_tensors | extra | {f"{name}/Shampoo": slim_tensors[name]})
+    assert f"not part of it: {name}/Shampoo" in refused("tf_slim", file, tmp_path, *narrow)
+
+
+def test_the_command(command, small, tmp_path):
+    result = command(
+        "convert", "--from", "torchvision", "--weights", small, "--output", tmp_path / "out",
+        *SMALL, process=True,
+    )  # fmt: skip
+    count = sum(leaf.size for leaf in jax.tree.leaves(converted.load(tmp_path / "out").params))
+    assert f"wrote {tmp_path / 'out'}: {count:,} parameters, with auxiliary heads" in result.stderr
 
 
 def test_the_command_fails_in_one_line(command, small, tmp_path):
@@ -547,6 +622,31 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def check_nothing_but_a_good_one_follows(folder):
+    """What a write was killed in has no checkpoint, and the next write makes one."""
+    assert not (folder / "checkpoint").exists()
+    tree = {"params": {"x": np.arange(3.0)}, "batch_stats": {}}
+    store.write(folder / "checkpoint", tree, {"config": 1})
+    description = store.read_description(folder / "checkpoint")
+    assert (description["config"], description["step"]) == (1, 0)
+
+
+def test_before_a_write_is_sealed_no_checkpoint_has_its_name(tmp_path, monkeypatch):
+    """A kill at that moment would leave `killed`."""
+    folder, killed, seal = tmp_path / "folder", tmp_path / "killed", integrity.seal
+
+    def copy_and_seal(directory):
+        shutil.copytree(folder, killed)
+        seal(directory)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "seal", copy_and_seal)
+        store.write(folder / "checkpoint", {"params": {"x": np.zeros(3)}}, {"config": 1})
+    assert any(killed.iterdir())  # it had begun
+    check_nothing_but_a_good_one_follows(killed)
+
+
+@pytest.mark.breadth
 def test_a_killed_write_leaves_no_checkpoint(tmp_path):
     """Killed when all is written but the name."""
     script = f"""
@@ -558,8 +658,4 @@ store.write(pathlib.Path({str(tmp_path / "checkpoint")!r}), {{"x": numpy.zeros(3
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment)
     assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "checkpoint").exists()
-    tree = {"params": {"x": np.arange(3.0)}, "batch_stats": {}}
-    store.write(tmp_path / "checkpoint", tree, {"config": 1})
-    description = store.read_description(tmp_path / "checkpoint")
-    assert (description["config"], description["step"]) == (1, 0)
+    check_nothing_but_a_good_one_follows(tmp_path)

@@ -21,7 +21,9 @@ from conftest import ROOT, Command
 from safetensors.numpy import load_file
 
 from inception_jax import configuration, export
-from inception_jax.checkpoints import integrity
+from inception_jax.checkpoints import integrity, store
+from inception_jax.checkpoints.describe import describe as checkpoint_description
+from inception_jax.data import from_data
 from inception_jax.data.normalization import normalize
 from inception_jax.distributed import devices
 from inception_jax.errors import UserError
@@ -29,12 +31,13 @@ from inception_jax.evaluation import trained
 from inception_jax.evaluation.trained import Trained
 from inception_jax.interop import formats, hugging_face, model_card, onnx_graph, stablehlo
 from inception_jax.models.cost import network_cost
-from inception_jax.models.network import build
+from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
 
-# Every option, and sizes where the windows of stride 2 end in all ways.
+# Every option, and sizes where the windows of stride 2 end in all ways. Options are those of any
+# number of modules: where nothing else is said, the network has three.
 NETWORKS: dict[str, dict[str, Any]] = {
-    "paper": {"image_size": 75, "auxiliary": False},
+    "paper": {"architecture": "googlenet", "image_size": 75, "auxiliary": False},
     "torchvision": {
         "image_size": 71, "norm": "batch", "large_kernel": 3, "last_pool": 2,
         "auxiliary_pool": "adaptive", "mean": (127.5, 120.0, 110.0), "std": (127.5, 60.0, 50.0),
@@ -65,16 +68,9 @@ def make_model(
     """A small network in which no parameter and no batch statistic is 0 or 1."""
     config = configuration.load(str(ROOT / "configs" / "googlenet.py")).unlock()
     config.data.update(image_size=image_size, mean=mean, std=std)
-    config.model.update({"num_classes": 11, "width": 0.125} | fields)
+    config.model.update({"num_classes": 11, "width": 0.125, "architecture": "shallow"} | fields)
     network = build(network_config(config))
-    generator = np.random.default_rng(0)
-    params, batch_stats = jax.tree.map(
-        lambda leaf: (
-            leaf * generator.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-            + generator.uniform(0.0, 0.1, leaf.shape).astype(np.float32) * (leaf.ndim == 1)
-        ),
-        network.initial(0),
-    )
+    params, batch_stats = random_values(network, 0)
     return Trained(
         checkpoint=Path("run/checkpoints/3"),
         step=3,
@@ -86,6 +82,18 @@ def make_model(
         weights="raw",
         description={"versions": {"jax": jax.__version__}},
         digest="",
+    )
+
+
+def random_values(network: Network, seed: int) -> tuple[Any, Any]:
+    """Parameters and batch statistics, none of them 0 or 1."""
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: (
+            leaf * generator.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+            + generator.uniform(0.0, 0.1, leaf.shape).astype(np.float32) * (leaf.ndim == 1)
+        ),
+        network.initial(seed),
     )
 
 
@@ -128,9 +136,29 @@ def load(run: Path, weights: str | None = None) -> Trained:
     return trained.load(trained.newest_in(run), devices.make_mesh(), weights)
 
 
+@pytest.fixture(scope="module")
+def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on the digits with one checkpoint, which no training made."""
+    config = configuration.load(
+        "configs/digits.py",
+        ["--config.model.architecture=shallow", "--config.model.width=0.125",
+         f"--config.data.data_dir={data_dir}"],
+    )  # fmt: skip
+    network = build(network_config(config))
+    raw, average = (
+        dict(zip(("params", "batch_stats"), random_values(network, seed), strict=True))
+        for seed in (1, 2)
+    )
+    folder = tmp_path_factory.mktemp("exported") / "run"
+    names = [str(digit) for digit in range(10)]
+    description = checkpoint_description(from_data.resolve(config), names, "digits")
+    store.write(folder / "checkpoints" / "0", raw | {"average": average}, description)
+    return folder
+
+
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """The network of `digits_run`, images, the first of them black, and their logits."""
+    """The network of `run`, images, the first of them black, and their logits."""
 
     model: Trained
     images: np.ndarray
@@ -138,8 +166,8 @@ class Digits:
 
 
 @pytest.fixture(scope="module")
-def digits(digits_run: Path) -> Digits:
-    model = load(digits_run)
+def digits(run: Path) -> Digits:
+    model = load(run)
     images = make_images(model, 17)
     images[0] = 0
     return Digits(model, images, logits_of(model, images))
@@ -172,7 +200,7 @@ def test_onnx_keeps_our_names_and_says_what_a_deployer_needs(tmp_path):
     names = {output for node in exported.graph.node for output in node.output}
     rows = {layer.name for layer in network_cost(model.network.config).layers}
     assert rows - names == {"loss3/classifier"}  # which is the output, logits
-    assert {"inception_3a/3x3_reduce", "inception_5b/pool_proj"} <= names
+    assert {"inception_3a/3x3_reduce", "inception_5a/pool_proj"} <= names
     weights = {weight.name: weight for weight in exported.graph.initializer}
     kernel = onnx.numpy_helper.to_array(weights["inception_3a/3x3/kernel"])
     ours = model.params["inception_3a"]["3x3"]["kernel"]
@@ -196,8 +224,9 @@ def test_onnx_of_a_bfloat16_network_computes_in_float32(tmp_path):
     assert relative_error(logits, expected) < 1e-5
 
 
+@pytest.mark.breadth
 def test_onnx_of_the_papers_network_at_full_size(tmp_path):
-    model = make_model(image_size=224, width=1.0, num_classes=1000)
+    model = make_model(architecture="googlenet", image_size=224, width=1.0, num_classes=1000)
     onnx_graph.write(model, tmp_path / "network.onnx")
     images = make_images(model, 2)
     logits, _ = run_onnx((tmp_path / "network.onnx").read_bytes(), images)
@@ -218,9 +247,9 @@ assert "inception_jax" not in sys.modules and "flax" not in sys.modules
 
 
 @pytest.mark.slow
-def test_stablehlo_runs_without_this_package(command, digits_run, digits, tmp_path):
+def test_stablehlo_runs_without_this_package(command, run, digits, tmp_path):
     command(
-        "export", "--workdir", digits_run, "--to", "stablehlo",
+        "export", "--workdir", run, "--to", "stablehlo",
         "--output", tmp_path / "network.stablehlo", devices=2,
     )  # fmt: skip
     np.save(tmp_path / "images.npy", digits.images)
@@ -233,6 +262,16 @@ def test_stablehlo_runs_without_this_package(command, digits_run, digits, tmp_pa
         logits = np.load(tmp_path / f"logits_{count}.npy")
         assert logits.dtype == np.float32
         assert relative_error(logits, digits.logits[:count]) < 1e-5
+
+
+def test_stablehlo_gives_the_networks_logits_at_any_batch_size(digits, tmp_path):
+    stablehlo.write(digits.model, tmp_path / "network.stablehlo")
+    exported = jax.export.deserialize(bytearray((tmp_path / "network.stablehlo").read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    for count in (1, 17):
+        logits = exported.call(digits.images[:count])
+        assert logits.dtype == np.float32
+        assert relative_error(np.asarray(logits), digits.logits[:count]) < 1e-5
 
 
 def test_stablehlo_keeps_the_networks_dtype_between_bytes_and_float32():
@@ -248,19 +287,18 @@ def arrays_of(model: Trained) -> dict[str, dict[str, Any]]:
     return integrity.describe_arrays(tree)
 
 
-def test_onnx_by_the_command(command, digits_run, digits, tmp_path):
+def test_onnx_by_the_command(command, run, digits, tmp_path):
     output = tmp_path / "network.onnx"
-    result = command("export", "--workdir", digits_run, "--to", "onnx", "--output", output)
+    result = command("export", "--workdir", run, "--to", "onnx", "--output", output, process=True)
     assert result.stderr.splitlines()[-1] == f"wrote {output} ({output.stat().st_size:,} bytes)"
     logits, _ = run_onnx(output.read_bytes(), digits.images)
     assert relative_error(logits, digits.logits) < 1e-5
 
 
-@pytest.mark.slow
-def test_safetensors_by_the_command(command, digits_run, digits, tmp_path):
-    evaluation = json.loads(command("evaluate", "--workdir", digits_run).stdout)
+def test_safetensors_by_the_command(command, run, digits, tmp_path, monkeypatch, capsys):
+    evaluation = json.loads(command("evaluate", "--workdir", run).stdout)
     folder = tmp_path / "digits"
-    command("export", "--workdir", digits_run, "--to", "safetensors", "--output", folder)
+    command("export", "--workdir", run, "--to", "safetensors", "--output", folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md", "config.json", "model.safetensors", "preprocessor_config.json",
     ]  # fmt: skip
@@ -280,14 +318,12 @@ def test_safetensors_by_the_command(command, digits_run, digits, tmp_path):
     assert [round(evaluation[name], 5) for name in ("top1", "top5")] in accuracies
     assert f"top-1 accuracy {evaluation['top1']:.4f}" in card
     assert "on 360 images" in card
-    assert str(digits_run) not in text + (folder / "config.json").read_text()
+    assert str(run) not in text + (folder / "config.json").read_text()
     program = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert program
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    printed = subprocess.run(
-        [sys.executable, "-c", program[1]], cwd=folder, check=True, capture_output=True, text=True,
-        env=command.environment() | {"PYTHONPATH": path},
-    ).stdout  # fmt: skip
+    monkeypatch.chdir(folder)
+    exec(program[1], {"__name__": "__main__"})
+    printed = capsys.readouterr().out
     found = np.array(re.sub(r"[\[\]]", "", printed).split(), np.float32)
     assert relative_error(found, digits.logits[0]) < 1e-4  # of a black image
 
@@ -388,27 +424,26 @@ def test_image_files_to_input_as_hugging_face_says_it():
     assert found["resample"] == 2
 
 
-def test_weights_are_chosen(command, digits_run, digits, tmp_path):
+def test_weights_are_chosen(command, run, digits, tmp_path):
     output = tmp_path / "raw.onnx"
     result = command(
-        "export", "--checkpoint", trained.newest_in(digits_run), "--to", "onnx",
+        "export", "--checkpoint", trained.newest_in(run), "--to", "onnx",
         "--weights", "raw", "--output", output,
     )  # fmt: skip
     assert result.stderr.startswith("raw weights of ")
     weights = onnx.load(output).graph.initializer
     (bias,) = (weight for weight in weights if weight.name == "loss3/classifier/bias")
     raw, average = (
-        model.params["loss3"]["classifier"]["bias"]
-        for model in (load(digits_run, "raw"), digits.model)
+        model.params["loss3"]["classifier"]["bias"] for model in (load(run, "raw"), digits.model)
     )
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(bias), raw)
     assert np.any(raw != average)
 
 
-def test_errors_are_one_line_and_leave_nothing(command: Command, digits_run, tmp_path):
+def test_errors_are_one_line_and_leave_nothing(command: Command, run, tmp_path):
     taken = tmp_path / "taken.pth"
     taken.write_text("precious")
-    arguments = ("--workdir", digits_run, "--to", "torchvision", "--output")
+    arguments = ("--workdir", run, "--to", "torchvision", "--output")
     assert f"{taken} exists" in command.fails("export", *arguments, taken, exit_code=2)
     message = command.fails("export", *arguments, tmp_path / "new.pth", exit_code=2)
     assert "model.stem is 'small'" in message

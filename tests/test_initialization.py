@@ -1,12 +1,17 @@
 """Initial values: their distribution, and what they do and do not depend on."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from inception_jax.models.network import build
 from inception_jax.models.options import GoogLeNetConfig
 
+SMALL = {"architecture": "shallow", "width": 0.125}
 
+
+@functools.cache  # to be read only
 def initial(seed: int = 0, **fields):
     return build(GoogLeNetConfig(**fields)).initial(seed)
 
@@ -26,7 +31,7 @@ def test_kernels_are_uniform_with_the_variance_of_their_fan_in(kind, gain, bias)
 
 
 def test_batch_normalisation_starts_as_the_identity():
-    params, batch_stats = initial(norm="batch")
+    params, batch_stats = initial(norm="batch", **SMALL)
     assert set(params["conv1"]["7x7_s2"]) == {"kernel", "norm"}
     norm, stats = params["conv1"]["7x7_s2"]["norm"], batch_stats["conv1"]["7x7_s2"]["norm"]
     np.testing.assert_array_equal(norm["scale"], 1)
@@ -36,14 +41,14 @@ def test_batch_normalisation_starts_as_the_identity():
 
 
 def test_a_layer_starts_the_same_whatever_else_the_network_has():
-    full, _ = initial()
-    bare, _ = initial(auxiliary=False, norm="batch")
-    for layer in ("inception_3a", "inception_5b"):
+    full, _ = initial(**SMALL)
+    bare, _ = initial(auxiliary=False, norm="batch", **SMALL)
+    for layer in ("inception_3a", "inception_5a"):
         np.testing.assert_array_equal(full[layer]["1x1"]["kernel"], bare[layer]["1x1"]["kernel"])
 
 
 def test_seeds_and_layers_differ():
-    one, _ = initial(0)
-    other, _ = initial(1)
+    one, _ = initial(0, width=0.125)
+    other, _ = initial(1, width=0.125)
     assert np.any(one["conv1"]["7x7_s2"]["kernel"] != other["conv1"]["7x7_s2"]["kernel"])
     assert np.any(one["loss1"]["fc"]["kernel"] != one["loss2"]["fc"]["kernel"])

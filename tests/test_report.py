@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import DIGITS_NETWORK, Command, tool
+from inception_jax.models.describe import Description, describe
 from run_folders import NETWORK, evaluation, write_run
 from scipy import stats
 from selenium import webdriver
@@ -21,7 +22,6 @@ from selenium.webdriver.common.by import By
 
 from inception_jax import configuration, locks
 from inception_jax.errors import UserError
-from inception_jax.models.describe import Description, describe
 from inception_jax.models.network import build, network_config
 from inception_jax.reporting import comparison, page, runs, tables
 

@@ -29,6 +29,7 @@ CONFIG = "torchvision.py"
 
 # The fields of `model` that its class fixes; the others are free.
 ARCHITECTURE = {
+    "architecture": "googlenet",
     "norm": "batch",
     "module": "reduced",
     "large_kernel": 3,

@@ -29,6 +29,10 @@ TABLE = {
     "inception_5b": (384, 192, 384, 48, 128, 128),
 }
 AUXILIARY_HEADS = {"inception_4a": "loss1", "inception_4d": "loss2"}
+ARCHITECTURES = {
+    "googlenet": tuple(TABLE),
+    "shallow": ("inception_3a", "pool3/3x3_s2", "inception_4a", "pool4/3x3_s2", "inception_5a"),
+}
 
 
 def windows(x, size, stride):
@@ -97,6 +101,7 @@ def forward(
     batch_stats,
     images,
     *,
+    architecture="googlenet",  # a key of ARCHITECTURES
     norm="lrn",  # "lrn", "batch" or "none"
     module="reduced",  # figure 2b, or "naive": figure 2a
     large_kernel=5,  # of the layers named 5x5; 3 as in torchvision and TF-slim
@@ -148,7 +153,7 @@ def forward(
         x = normalise(unit(images, "conv1", "3x3", 3))
         x = normalise(unit(x, "conv2", "3x3", 3))
     auxiliary_logits = []
-    for block in TABLE:
+    for block in ARCHITECTURES[architecture]:
         x = max_pool(x, stride=2, padding=0) if TABLE[block] is None else inception(x, block)
         if block in AUXILIARY_HEADS and AUXILIARY_HEADS[block] in params:
             auxiliary_logits.append(auxiliary_head(x, AUXILIARY_HEADS[block]))
@@ -179,6 +184,7 @@ def random_params(
     classes,
     width,
     image_size,  # an integer or (height, width): the fully connected layers depend on it
+    architecture="googlenet",
     norm="lrn",
     module="reduced",
     large_kernel=5,
@@ -231,7 +237,8 @@ def random_params(
     else:
         channels = add_convolution("conv1", "3x3", 3, 3, scaled(64), kernel_gain=gain)
     channels = add_convolution("conv2", "3x3", 3, channels, scaled(192))
-    for block, row in TABLE.items():
+    for block in ARCHITECTURES[architecture]:
+        row = TABLE[block]
         if row is None:
             extent = extent // 2  # ceil((extent - 3) / 2) + 1
             continue

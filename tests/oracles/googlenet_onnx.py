@@ -15,9 +15,12 @@ HEADS = {"inception_4a": "loss1", "inception_4d": "loss2"}
 
 
 class _Graph:
-    def __init__(self, rng):
-        self.rng = rng
+    def __init__(self, rng, width):
+        self.rng, self.width = rng, width
         self.nodes, self.initializers = [], []
+
+    def scaled(self, units):
+        return max(1, round(units * self.width))
 
     def add(self, operator, inputs, output, **attributes):
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
@@ -33,8 +36,10 @@ class _Graph:
         return [self.constant(f"{name}_w_0", kernel), self.constant(f"{name}_b_0", bias)]
 
     def convolution(self, x, name, filters, channels, kernel, stride=1):
+        filters = self.scaled(filters)
+        channels = channels if x == "data_0" else self.scaled(channels)
         # Deviations as large as keeps the activations' size; the first layer's input is large.
-        deviation = (2 / (channels * kernel**2)) ** 0.5 / (50 if channels == 3 else 1)
+        deviation = (2 / (channels * kernel**2)) ** 0.5 / (50 if x == "data_0" else 1)
         parameters = self.weights(name, (filters, channels, kernel, kernel), deviation)
         pads, strides = [kernel // 2] * 4, [stride, stride]
         size = [kernel, kernel]
@@ -53,15 +58,14 @@ class _Graph:
         return self.add("LRN", [x], name, size=5, alpha=1e-4, beta=0.75, bias=1.0)
 
 
-def build(rng, size, classes, auxiliary):
-    """The bytes of a model.
+def build(rng, size, classes, auxiliary, width=1.0):
+    """The bytes of a model, with `width` times Caffe's filters and hidden units.
 
     Outputs: the logits `loss3/classifier` and probabilities `prob`, and with `auxiliary` also
     `loss1/classifier` and `loss2/classifier`.
     """
-    graph = _Graph(rng)
+    graph = _Graph(rng, width)
     x, outputs = "data_0", []
-    width = {}
     for index, row in enumerate(CONVOLUTIONS[:3]):
         if row.caffe in POOL_BEFORE:
             x = graph.add("MaxPool", [x], "pool1", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
@@ -86,12 +90,12 @@ def build(rng, size, classes, auxiliary):
             graph.convolution(pooled, *projection),
         ]
         x = graph.add("Concat", branches, f"{module}/output", axis=1)
-        width[module] = one[1] + three[1] + five[1] + projection[1]
+        channels = one[1] + three[1] + five[1] + projection[1]
         if auxiliary and module in HEADS:
-            outputs.append(_head(graph, x, HEADS[module], width[module], classes))
+            outputs.append(_head(graph, x, HEADS[module], channels, classes))
     x = graph.add("GlobalAveragePool", [x], "pool5/7x7_s1")
-    x = graph.flat(graph.add("Dropout", [x], "pool5/drop"), "loss3", 1024)
-    logits = graph.linear(x, "loss3/classifier", classes, 1024)
+    x = graph.flat(graph.add("Dropout", [x], "pool5/drop"), "loss3", graph.scaled(1024))
+    logits = graph.linear(x, "loss3/classifier", classes, graph.scaled(1024))
     graph.add("Softmax", [logits], "prob", axis=1)
     described = helper.make_graph(
         graph.nodes,
@@ -110,6 +114,7 @@ def build(rng, size, classes, auxiliary):
 def _head(graph, x, name, channels, classes):
     """Average pool 5x5/3, 1x1 convolution, fully connected, linear; Caffe flattens C, H, W."""
     x = graph.add("AveragePool", [x], f"{name}/ave_pool", kernel_shape=[5, 5], strides=[3, 3])
-    x = graph.flat(graph.convolution(x, f"{name}/conv", 128, channels, 1), name, 2048)
-    x = graph.add("Relu", [graph.linear(x, f"{name}/fc", 1024, 2048)], f"{name}/relu_fc")
-    return graph.linear(x, f"{name}/classifier", classes, 1024)
+    features, hidden = 4 * 4 * graph.scaled(128), graph.scaled(1024)
+    x = graph.flat(graph.convolution(x, f"{name}/conv", 128, channels, 1), name, features)
+    x = graph.add("Relu", [graph.linear(x, f"{name}/fc", hidden, features)], f"{name}/relu_fc")
+    return graph.linear(x, f"{name}/classifier", classes, hidden)
