@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ from inception_jax.reporting import console, run_folder
 
 JOURNAL = "journal.jsonl"  # what was done: one object an event
 LOGS = "logs"  # what each run said, NAME.log
+
+# What the runs get for the first SIGTERM or Ctrl-C and for the second: they save; they end.
+PASSED_ON = (signal.SIGTERM, signal.SIGKILL)
 
 # A run that asks to be started again without having got any further has failed.
 STARTS_WITHOUT_PROGRESS = 3
@@ -158,7 +162,8 @@ def run_all(todo: Sequence[Run], sweep: Sweep, jobs: int) -> None:
     free, waiting = list(range(jobs)), list(todo)
     say_once = functools.cache(cli.log.info)
     running: dict[int, tuple[Run, subprocess.Popen]] = {}
-    with stop_requests(running) as stopped:
+    told: Counter[int] = Counter()  # how many signals each process has got
+    with stop_requests() as stopped:
         while running or (waiting and not stopped):
             while waiting and free and not stopped:
                 if locks.is_held(sweep.workdir(waiting[0])):
@@ -168,6 +173,11 @@ def run_all(todo: Sequence[Run], sweep: Sweep, jobs: int) -> None:
                 slot, run = free.pop(0), waiting.pop(0)
                 sweep.note(run, "started")
                 running[slot] = run, start(run, sweep, gpu_share(slot, jobs, gpus))
+            for _, process in running.values():
+                # Here, not where the signal arrives: that may be in the middle of a start.
+                for number in PASSED_ON[told[process.pid] : len(stopped)]:
+                    process.send_signal(number)
+                    told[process.pid] += 1
             for slot, (run, process) in list(running.items()):
                 if process.poll() is not None:
                     del running[slot]
@@ -236,16 +246,10 @@ def write_for_slurm(todo: Sequence[Run], sweep: Sweep) -> None:
 
 
 @contextlib.contextmanager
-def stop_requests(running: dict[int, tuple[Run, subprocess.Popen]]) -> Iterator[list[int]]:
-    """Yields the signals that came; each was sent to all that runs as SIGTERM: they save."""
+def stop_requests() -> Iterator[list[int]]:
+    """Yields the signals that came."""
     came: list[int] = []
-
-    def stop(number: int, frame: object) -> None:
-        came.append(number)
-        for _, process in list(running.values()):
-            process.send_signal(signal.SIGTERM if len(came) == 1 else signal.SIGKILL)
-
-    with handled(stop):
+    with handled(lambda number, frame: came.append(number)):
         yield came
 
 
@@ -265,7 +269,8 @@ def _last_line(log: Path, code: int) -> str:
     return lines[-1].removeprefix("error: ") if lines and code > 0 else f"ended with {code}"
 
 
-if __name__ == "__main__":
+def make_parser() -> cli.Parser:
+    """The command's flags."""
     parser = cli.Parser(__doc__)
     parser.add_argument("sweep", metavar="FILE", help="sweep file, as configs/sweeps/x.py")
     parser.add_argument("--output", type=cli.path, required=True, metavar="DIR")
@@ -277,4 +282,8 @@ if __name__ == "__main__":
         "--slurm", action="store_true", help="run nothing: write flags.txt, print the sbatch line"
     )
     parser.allow_overrides("all runs")
-    cli.run(main, parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, make_parser())

@@ -156,9 +156,14 @@ def process_state_kept() -> Iterator[None]:
     logs = [logging.getLogger(name) for name in ("inception_jax", "absl", "asyncio")]
     before = [(log.level, log.propagate, list(log.handlers)) for log in logs]
     hooks = sys.unraisablehook, threading.excepthook
+    options = {
+        name: jax.config.values[name] for name in ("jax_platforms", "jax_enable_compilation_cache")
+    }
     try:
         yield
     finally:
+        for name, value in options.items():
+            jax.config.update(name, value)
         for log, (level, propagate, handlers) in zip(logs, before, strict=True):
             for handler in set(log.handlers) - set(handlers):
                 handler.close()
@@ -300,6 +305,16 @@ def smoke_arguments() -> Callable[..., list[str]]:
         ]  # fmt: skip
 
     return arguments
+
+
+@pytest.fixture(scope="session")
+def straight(
+    command: Command, smoke_arguments: Callable[..., list[str]], made_once: Callable[..., Path]
+) -> Path:
+    """The workdir of twelve steps in one go, a checkpoint every two; to be read only."""
+    return made_once(
+        "straight", lambda folder: command("train", *smoke_arguments(folder, total=12, every=2))
+    )
 
 
 def read_metrics(workdir: Path) -> list[dict]:

@@ -1,6 +1,8 @@
 """The benchmark command on tiny data: what it measures and prints; never how fast it was."""
 
+import functools
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Command
 
-from inception_jax.benchmarking import throughput
+from inception_jax.benchmarking import startup, step, throughput
 from inception_jax.benchmarking.input import OURS, SAMPLE, Sample, jpeg_files
 from inception_jax.benchmarking.peers import process
 from inception_jax.data.sources import Example
@@ -65,7 +67,7 @@ def test_input_without_a_peer(command, data_dir):
     assert not any("tf_data" in field or "ratio" in field for field in digits)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_input_beside_tf_data(command, photos):
     result = command("benchmark", "input", "--data", "photos", "photos", "--peer", "tf.data",
                      "--json", *QUICK, "--repeats", "2",
@@ -88,7 +90,7 @@ def test_input_beside_tf_data(command, photos):
     assert first["ratio"] == first["ratio_to_first"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_table_for_a_person_and_interpolations_that_were_asked_for(command, photos):
     result = command("benchmark", "input", "--data", "photos", "--peer", "tf.data", *QUICK,
                      "--split", "validation", "--config.data.interpolations=('area', 'cubic')",
@@ -99,7 +101,8 @@ def test_a_table_for_a_person_and_interpolations_that_were_asked_for(command, ph
 
 
 def test_random_images_need_no_files(command):
-    result = command("benchmark", "input", "--config", "configs/smoke.py", "--json", *QUICK)
+    arguments = ("input", "--config", "configs/smoke.py", "--json", *QUICK)
+    result = command("benchmark", *arguments, process=True)
     assert json.loads(result.stdout)["data"][0]["pipeline_images_per_second"]["median"] > 0
 
 
@@ -118,7 +121,7 @@ def test_errors_are_one_line(command, data_dir):
     assert "data.crop" in caffe
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_tensorflow_is_imported_by_the_peer_alone(command, photos, tmp_path):
     """A decoy that cannot be imported: said in one line, by the child."""
     decoy = tmp_path / "tensorflow"
@@ -190,10 +193,10 @@ def test_a_speed_does_not_count_what_was_read_ahead(monkeypatch):
     assert throughput.measure(batches(), 32, 3, 10.0).images_per_second == 64
 
 
-@pytest.mark.slow
 def test_evaluate_over_many_crops(command, data_dir):
     arguments = ["--config", "configs/digits.py", f"--config.data.data_dir={data_dir}",
-                 "--config.model.width=0.125", "--crops", "10"]  # fmt: skip
+                 "--config.model.architecture=shallow", "--config.model.width=0.125",
+                 "--crops", "10"]  # fmt: skip
     result = command("benchmark", "evaluate", "--json", *QUICK, *arguments)
     found = json.loads(result.stdout)
     assert (found["crops"], found["batch_size"], found["image_size"]) == (10, 4, 16)
@@ -222,7 +225,59 @@ def test_steps_and_forward_passes(command):
     assert not any("ratio" in field for field in found)
 
 
-@pytest.mark.slow
+# Answers as a peer does, and says what it was told to do.
+PEER = """
+from inception_jax.benchmarking import throughput
+from inception_jax.benchmarking.peers import answering
+
+spec = answering.read_spec()
+if spec["image_size"] == 81:
+    answering.say(error="81 pixels")
+answering.say(ready={"version": "1.0", "batch_size": spec["batch_size"]})
+if spec["image_size"] == 82:
+    raise SystemExit("no more")
+answering.serve(lambda: throughput.Speed(100.0, 1.0))
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path) -> None:
+    """A program in the place of the peer called plain."""
+    (tmp_path / "peer.py").write_text(PEER)
+    monkeypatch.setitem(process.PROGRAMS, "plain", (str(tmp_path / "peer.py"),))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def test_steps_beside_a_peer(command, stand_in, monkeypatch):
+    """Without our own steps, of which others have the test."""
+    monkeypatch.setattr(step, "_training_steps", lambda *_: itertools.repeat(None))
+    monkeypatch.setattr(step, "forward_passes", lambda *_: itertools.repeat(None))
+    found = json.loads(command(*STEP, "--peer", "plain", "--repeats", "2", "--json").stdout)
+    assert found["peer"] == {"name": "plain", "version": "1.0"}
+    for work in ("train", "forward"):
+        ours = found[f"{work}_images_per_second"]["repeats"]
+        theirs = found[f"peer_{work}_images_per_second"]["repeats"]
+        assert theirs == [100.0, 100.0]
+        assert found[f"{work}_ratio"]["repeats"] == pytest.approx([our / 100 for our in ours])
+    table = command(*STEP, "--peer", "plain").stdout
+    for words in ("images/s, training", "ratio to plain", "devices: cpu"):
+        assert words in table
+
+
+def test_a_peer_that_cannot_says_why(stand_in):
+    spec = {"batch_size": 4}
+    with (
+        pytest.raises(UserError, match="plain: 81 pixels"),
+        process.start("plain", spec | {"image_size": 81}),
+    ):
+        pass
+    with process.start("plain", spec | {"image_size": 82}) as peer:
+        assert peer.about["batch_size"] == 4
+        with pytest.raises(UserError, match="plain ended with exit code 1: no more"):
+            peer.measure()
+
+
+@pytest.mark.soak
 def test_steps_beside_the_plain_program(command):
     flags = (
         "--peer",
@@ -241,6 +296,7 @@ def test_steps_beside_the_plain_program(command):
         assert found[f"{work}_ratio"]["repeats"] == pytest.approx(expected)
 
 
+@pytest.mark.soak
 @pytest.mark.torch
 def test_steps_beside_torchvision(command):
     flags = (
@@ -265,16 +321,38 @@ def test_the_plain_program_computes_the_papers_network():
     shapes = jax.tree.map(np.shape, plain.initial_params(10, 80))
     assert shapes == jax.tree.map(np.shape, params)
     images = 60 * jax.random.normal(jax.random.key(0), (2, 80, 80, 3))
-    ours = network.apply(params, batch_stats, images, train=False)[0].logits
-    (theirs,) = plain.googlenet(params, images, None)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    ours = jax.jit(functools.partial(network.apply, train=False))(params, batch_stats, images)
+    (theirs,) = jax.jit(functools.partial(plain.googlenet, key=None))(params, images)
+    np.testing.assert_allclose(ours[0].logits, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_starts_by_turns(command, monkeypatch):
+    """Five in all, with times that are made up: one that does not count, and two of each kind."""
+    seconds = iter([(9, 9), (2, 8), (1, 2), (2, 4), (1, 3)])
+    caches = []
+
+    def start(file, overrides, folder, cache):
+        caches.append(cache.name)
+        return next(seconds)
+
+    monkeypatch.setattr(startup, "_start", start)
+    arguments = ("benchmark", "startup", "--config", "configs/smoke.py", "--repeats", "2")
+    found = json.loads(command(*arguments, "--json").stdout)
+    assert caches == ["first", "cache_0", "cache_0", "cache_1", "cache_1"]
+    assert found["cold_start_seconds"]["repeats"] == [8, 4]
+    assert found["warm_start_seconds"]["repeats"] == [2, 3]
+    assert found["warm_prepared_seconds"]["repeats"] == [1, 1]
+    assert found["warm_to_cold"]["repeats"] == [0.25, 0.75]
+    seconds = iter([(9, 9), (2, 8), (1, 2), (2, 4), (1, 3)])
+    table = command(*arguments).stdout
+    for words in ("start of smoke", "to the end of step 1, nothing compiled", "warm to cold"):
+        assert words in table
 
 
 @pytest.mark.slow
 def test_cold_and_warm_starts(command):
-    result = command("benchmark", "startup", "--config", "configs/smoke.py", "--repeats", "1",
-                     "--json")  # fmt: skip
-    found = json.loads(result.stdout)
+    arguments = ("--config", "configs/smoke.py", "--repeats", "1", "--json")
+    found = json.loads(command("benchmark", "startup", *arguments).stdout)
     for kind in ("cold", "warm"):
         check_statistics(found[f"{kind}_start_seconds"], repeats=1)
         prepared, start = (

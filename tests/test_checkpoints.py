@@ -3,11 +3,14 @@
 import gc
 import json
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint._src.metadata import checkpoint as metadata
 
 from inception_jax.checkpoints import integrity, store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
@@ -80,6 +83,20 @@ def test_saving_does_not_follow_later_changes_of_the_state(tmp_path):
         np.testing.assert_array_equal(restored.tree["x"], 3 * step - 2)
 
 
+def test_a_checkpoint_is_sealed_when_orbax_has_written_all_of_it(tmp_path, monkeypatch):
+    """Its metadata come from another thread, here from one that the system does not let run."""
+    update = metadata._MetadataStoreImpl.update
+
+    def update_late(*arguments: Any, **more: Any) -> None:
+        time.sleep(0.2)
+        update(*arguments, **more)
+
+    monkeypatch.setattr(metadata._MetadataStoreImpl, "update", update_late)
+    with store.CheckpointWriter(tmp_path, keep_last=1, keep_best=0) as checkpoints:
+        checkpoints.save(1, make_tree(1), {})
+    store.verify(tmp_path / "1")
+
+
 def test_a_flipped_bit_in_any_file_is_found(saved):
     target, rng = shapes(make_tree(7)), np.random.default_rng(0)
     files = [path for path in (saved / "7").rglob("*") if path.is_file()]
@@ -149,15 +166,9 @@ def test_array_checksums_see_values_shape_and_type():
     assert described[0] == integrity.describe_arrays({"x": jax.numpy.asarray(array)})["x"]
 
 
+# More, of each file: faults/test_damaged_checkpoints.py.
 DAMAGES = {
     "an empty directory with a large number": lambda d: (d / "999999").mkdir(),
-    "a file with a number for a name": lambda d: (d / "8").write_text("x"),
-    "a missing array file": lambda d: max(
-        (d / "7" / "state").rglob("d/*"), key=lambda p: p.stat().st_size
-    ).unlink(),
-    "a truncated array file": lambda d: max(
-        (d / "7" / "state").rglob("d/*"), key=lambda p: p.stat().st_size
-    ).write_bytes(b""),
     "no seal": lambda d: (d / "7" / integrity.SEAL).unlink(),
     "no state": lambda d: shutil.rmtree(d / "7" / "state"),
     "a foreign file": lambda d: (d / "7" / "state" / "extra").write_text("x"),
@@ -169,7 +180,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_restoring_falls_back_says_so_and_loses_nothing(damage, saved, tmp_path, caplog):
     DAMAGES[damage](saved)
-    still_good = (*list(DAMAGES)[:2], "a copy under another number")
+    still_good = ("an empty directory with a large number", "a copy under another number")
     newest = 7 if damage in still_good else 5
     assert store.newest_good(saved) == saved / str(newest)
     before = {path.name for path in saved.iterdir()}

@@ -28,7 +28,7 @@ from inception_jax.checkup.examination import Check, examine
 from inception_jax.checkup.subject import Subject
 from inception_jax.checkup.verdict import Finding, Verdict, joint
 from inception_jax.data.sources import FileSource
-from inception_jax.distributed import devices
+from inception_jax.distributed import devices, processes
 from inception_jax.errors import UserError
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
@@ -229,6 +229,20 @@ def test_what_hangs_is_given_up():
         job_checks.within(10, "a division", lambda: 1 // 0)
     with pytest.raises(UserError, match="sleep did not end within 0 s: devices hang"):
         job_checks.within(0.01, "sleep", lambda: time.sleep(1))
+
+
+def test_the_processes_and_the_slowest_way_to_the_first(monkeypatch):
+    """As it is in a job of three; a real one of two: the last test here."""
+    monkeypatch.setattr(processes, "hosts", lambda: ("a", "a", "b"))
+    monkeypatch.setattr(processes, "coordinator", lambda: "a:1")
+    monkeypatch.setattr(processes, "round_trip_seconds", lambda: 0.01)
+    assert job_checks.who(Subject()) == Finding(Verdict.OK, "3, on a (2), b (1)")
+    for slowest, verdict in ((0.02, Verdict.OK), (0.2, Verdict.WARNING)):
+        monkeypatch.setattr(processes, "gather", lambda here, there=slowest: [here, here, there])
+        found = job_checks.coordinator(Subject())
+        assert found.verdict == verdict
+        told = f"a:1 answers process 2 on b, the slowest, in {1000 * slowest:.1f} ms"
+        assert found.found == told
 
 
 @pytest.mark.parametrize("difference", [-61.0, 3600.0])

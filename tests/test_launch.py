@@ -1,6 +1,7 @@
 """What launches the commands: checked by the tools of each platform, and run with a stand-in.
 
-Slurm is real (two nodes on this machine); of Cloud TPU VMs only gcloud is fake.
+Of Cloud TPU VMs only gcloud is fake. Slurm is fake in `make test`, as far as the scripts use it,
+and real in `make soak`: two nodes on this machine.
 """
 
 import itertools
@@ -243,7 +244,6 @@ def launched_commands() -> Iterator[tuple[str, list[str]]]:
                 yield command.replace("sweep", "train") or "train", words
 
 
-@pytest.mark.slow
 def test_launch_files_use_flags_that_the_commands_know(command):
     launched = list(launched_commands())
     assert {name for name, _ in launched} >= {"train", "evaluate"}
@@ -541,21 +541,170 @@ def test_a_tpu_run_outlives_its_connection_until_it_is_stopped(tpu_vm, tmp_path)
     assert checkout.starts() == ["0.0", "0.1", "1.0", "1.1"]
 
 
-# --- Slurm
+# --- Slurm, as the scripts see it
+
+TRAIN = "launch/slurm/train.sbatch"
+
+# srun starts the tasks of a step one after the other, and ends with the highest exit code.
+SRUN = """
+import json, os, subprocess, sys
+tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
+nodes = int(os.environ["SLURM_STEP_NUM_NODES"])
+flags = [word for word in sys.argv[1:] if word.startswith("--") and "=" in word][:2]
+assert flags == ["--kill-on-bad-exit=0", "--wait=120"], flags
+command = sys.argv[sys.argv.index("launch/slurm/task.sh"):]
+codes = []
+for task in range(tasks):
+    place = {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task % (tasks // nodes))}
+    codes.append(subprocess.run(command, env=os.environ | place).returncode)
+sys.exit(max(code if code >= 0 else 128 - code for code in codes))
+"""
+SCONTROL = """
+import os, sys
+if sys.argv[1:3] == ["show", "hostnames"]:
+    for number in range(20_000):  # more than a pipe holds
+        print(f"node{number}")
+elif sys.argv[1:3] == ["show", "node"]:
+    print(f"NodeName={sys.argv[3]} Arch=x86_64\\n   NodeAddr=10.0.0.1 NodeHostName=one")
+else:
+    with open(os.environ["REQUEUED"], "a") as requeued:
+        requeued.write(" ".join(sys.argv[1:]) + "\\n")
+"""
+
+
+class FakeSlurm:
+    """Runs batch scripts as Slurm would on two nodes."""
+
+    def __init__(self, checkout: Checkout, folder: Path):
+        self.checkout = checkout
+        self._requeued = folder / "requeued"
+        tools = folder / "tools"
+        tools.mkdir()
+        for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
+            (tools / name).write_text(f"#!{sys.executable}\n{text}")
+            (tools / name).chmod(0o755)
+        self._environment = {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "PYTHON": sys.executable,
+            "REQUEUED": str(self._requeued),
+            "SLURM_SUBMIT_DIR": str(checkout.folder),
+            "SLURM_JOB_ID": "20007",
+            "SLURM_JOB_NODELIST": "node[0-1]",
+            "SLURM_STEP_NUM_NODES": "2",
+            "SLURM_STEP_NUM_TASKS": "2",
+        }
+
+    def __call__(self, script: str, *arguments: object, exit_code: int = 0, **environment: str):
+        """Runs a script, from a folder that is not the repository."""
+        result = run(
+            "bash", self.checkout.folder / script, *arguments, cwd=self.checkout.record,
+            env=os.environ | self._environment | environment,
+        )  # fmt: skip
+        assert result.returncode == exit_code, result.stdout + result.stderr
+        return result
+
+    def requeued(self) -> list[str]:
+        """What was asked of scontrol besides names and addresses."""
+        return self._requeued.read_text().splitlines() if self._requeued.exists() else []
+
+
+@pytest.fixture
+def fake_slurm(checkout, tmp_path) -> FakeSlurm:
+    """Two nodes of one process each."""
+    return FakeSlurm(checkout, tmp_path)
+
+
+def test_a_batch_script_starts_each_process_and_none_again_that_is_done(fake_slurm):
+    checkout = fake_slurm.checkout
+    fake_slurm(TRAIN, "--workdir", "a 'b' $HOME", **checkout.plan(_0=[0], _1=[0]))
+    assert checkout.starts() == ["0.0", "1.0"]
+    for k in (0, 1):
+        assert checkout.seen(k)["arguments"] == ["--workdir", "a 'b' $HOME"]
+        address = checkout.seen(k)["environment"]["JAX_COORDINATOR_ADDRESS"]
+        assert address == "10.0.0.1:10007"
+    assert fake_slurm.requeued() == []
+
+
+@pytest.mark.parametrize(
+    ("ends", "exit_code"),
+    [
+        ((42, 0), 42),
+        ((0, 42), 42),
+        ((1, 1), 1),
+        ((1, 42), 1),  # not even when another process, which lost its peer, asks for it
+        (("die", 42), 137),
+        ((2, 42), 2),
+    ],
+)
+def test_a_batch_script_goes_back_to_the_queue_after_42_alone(fake_slurm, ends, exit_code):
+    plan = fake_slurm.checkout.plan(_0=[ends[0]], _1=[ends[1]])
+    result = fake_slurm(TRAIN, "--a", exit_code=exit_code, **plan)
+    again = exit_code == 42
+    assert fake_slurm.requeued() == ["requeue 20007"] * again
+    assert ("job 20007 goes back to the queue" in result.stderr) == again
+
+
+def test_a_process_that_dies_of_sigterm_was_preempted(checkout):
+    """It did not listen yet; and the script around it lives on, which gets the signal, too."""
+    python = checkout.record / "python"
+    python.write_text("#!/bin/sh\nkill -TERM $PPID\nkill -TERM $$\n")
+    python.chmod(0o755)
+    task = checkout.folder / "launch" / "slurm" / "task.sh"
+    assert run(task, "train", env=os.environ | {"PYTHON": str(python)}).returncode == 42
+
+
+@pytest.mark.parametrize(
+    ("tasks", "gpus", "devices"),
+    [
+        ("2", "0,1,2,3", ["0,1,2,3", "0,1,2,3"]),
+        ("4", "0,1,2,3", ["0,1", "2,3", "0,1", "2,3"]),
+        ("4", "0", None),
+    ],
+)
+def test_the_processes_of_a_batch_script_share_the_gpus_of_a_node(fake_slurm, tasks, gpus, devices):
+    checkout = fake_slurm.checkout
+    plan = checkout.plan(**{f"_{k}": [0] for k in range(4)})
+    environment = {"SLURM_STEP_NUM_TASKS": tasks, "CUDA_VISIBLE_DEVICES": gpus} | plan
+    result = fake_slurm(TRAIN, exit_code=0 if devices else 2, **environment)
+    if devices is None:
+        assert "error: 2 processes cannot share 1 GPUs" in result.stderr
+        assert checkout.starts() == []
+    else:
+        seen = [checkout.seen(k)["environment"] for k in range(len(devices))]
+        assert [one["JAX_LOCAL_DEVICE_IDS"] for one in seen] == devices
+
+
+def test_a_task_of_an_array_takes_a_line(fake_slurm):
+    checkout = fake_slurm.checkout
+    flags = checkout.record / "flags"
+    flags.write_text("--workdir a --config.a='8 epochs'\n--workdir \"b c\" --config.b=$(date)\n")
+    sweep = "launch/slurm/sweep.sbatch"
+    plan = {"PLAN": json.dumps({f"2-{k}": [42] for k in (0, 1)})}
+    array = {"SLURM_ARRAY_JOB_ID": "7"} | checkout.plan() | plan
+    fake_slurm(sweep, "flags", "--config", "c.py", exit_code=42, SLURM_ARRAY_TASK_ID="2", **array)
+    assert checkout.seen("2-0")["arguments"] == [
+        "--workdir", "b c", "--config.b=$(date)", "--config", "c.py",
+    ]  # fmt: skip
+    assert fake_slurm.requeued() == ["requeue 7_2"]
+    missing = fake_slurm(sweep, "flags", exit_code=2, SLURM_ARRAY_TASK_ID="3", **array)
+    assert missing.stderr == "error: flags has no line 3\n"
+
+
+# --- Slurm itself
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[slurm.Slurm]:
     """Two nodes."""
-    need(not slurm.missing(), ", ".join(slurm.missing()))
-    need(os.geteuid() == 0, "root, which Slurm's daemons take,")
+    if slurm.missing():
+        pytest.skip(f"not installed (tests/apt_soak.txt): {', '.join(slurm.missing())}")
+    if os.geteuid() != 0:
+        pytest.skip("Slurm's daemons need root")
     with slurm.running() as running:
         yield running
 
 
-TRAIN = "launch/slurm/train.sbatch"
-
-
+@pytest.mark.soak
 @pytest.mark.parametrize("script", BATCH_SCRIPTS, ids=lambda path: path.name)
 def test_slurm_takes_the_batch_scripts(cluster, checkout, script):
     cluster.command(
@@ -565,7 +714,7 @@ def test_slurm_takes_the_batch_scripts(cluster, checkout, script):
         cluster.command("sbatch", "--test-only", "--nodes=3", script.relative_to(ROOT), cwd=ROOT)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_slurm_starts_again_after_42(cluster, checkout):
     """And each process has all that JAX asks of Slurm."""
     plan = checkout.plan(_0=[42, 0], _1=[0, 0])
@@ -587,7 +736,7 @@ def test_slurm_starts_again_after_42(cluster, checkout):
     assert cluster.output(job).count("output of 0") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("ends", "exit_code"), [((1, 1), "1:0"), ((1, 42), "1:0"), (("die", 42), "137:0")]
 )
@@ -599,7 +748,7 @@ def test_slurm_does_not_start_again_after_an_error(cluster, checkout, ends, exit
     assert (done["JobState"], done["Restarts"], done["ExitCode"]) == ("FAILED", "0", exit_code)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("limit", [1, 60], ids=["by the clock", "by hand"])
 def test_slurm_warns_the_processes_before_the_time_is_up(cluster, checkout, limit):
     """They save, and the job goes on later. One minute is less than the two of the warning."""
@@ -618,7 +767,7 @@ def test_slurm_warns_the_processes_before_the_time_is_up(cluster, checkout, limi
     assert [checkout.seen(k)["signals"] for k in (0, 1)] == [["SIGTERM"], ["SIGTERM"]]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_slurm_job_that_is_cancelled_saves_and_stays_away(cluster, checkout):
     plan = checkout.plan(_0=["wait", 0], _1=["wait", 0])
     job = cluster.submit(TRAIN, cwd=checkout.folder, PYTHON=sys.executable, **plan)
@@ -629,7 +778,7 @@ def test_a_slurm_job_that_is_cancelled_saves_and_stays_away(cluster, checkout):
     assert cluster.wait(job, "CANCELLED")["Restarts"] == "0"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_slurm_sweep_takes_a_line_a_task(cluster, checkout):
     flags = checkout.folder / "flags"
     flags.write_text("--workdir a --config.a='8 epochs'\n--workdir \"b c\" --config.b=$(date)\n")
@@ -651,7 +800,7 @@ def test_a_slurm_sweep_takes_a_line_a_task(cluster, checkout):
     ]  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("options", "devices"),
     [

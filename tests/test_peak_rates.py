@@ -1,12 +1,14 @@
 """The share of the devices' peak that a run uses."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from conftest import Command
 
 from inception_jax import configuration
 from inception_jax.distributed import peak_rates
@@ -15,7 +17,6 @@ from inception_jax.models.cost import network_cost
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.models.traced_cost import training_multiply_adds
-from inception_jax.training.loop import train
 
 
 def mesh(*kinds: str) -> Any:
@@ -44,19 +45,21 @@ def test_unknown_devices_have_none(kind: str):
     assert peak_flops(mesh("TPU v4", kind)) is None
 
 
-@pytest.mark.slow
 def test_metrics_have_the_share_where_the_peak_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    smoke_arguments: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setitem(peak_rates.PEAK_FLOPS, "cpu", 1e12)
-    config = configuration.load("configs/smoke.py", ["--config.training.total=2 steps"])
-    train(config, tmp_path)
+    command("train", *smoke_arguments(tmp_path, total=12, every=50))
+    config = configuration.load("configs/smoke.py", ["--config.model.num_classes=10"])
     network = build(network_config(config))
     # Three times the forward pass, less the gradient to the images, and the auxiliary heads.
     assert training_multiply_adds(network) > 2.5 * network_cost(network.config).multiply_adds
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "split" not in line]
-    assert len(steps) == 2
+    assert len(steps) == 12
     for line in steps:
         done = 2 * training_multiply_adds(network) * cast(float, line["images_per_second"])
         assert line["model_flops_utilization"] == pytest.approx(done / 1e12)

@@ -6,14 +6,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
 from conftest import ROOT
 
+from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
-from inception_jax.planning import compiled, topology
+from inception_jax.planning import compiled, estimate, topology
 from inception_jax.planning.compiled import Collective, LayerCycles, Refusal
 from inception_jax.planning.estimate import COMPILATIONS, Trial, guess_largest, search_largest
+from inception_jax.planning.step import Step
 
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is for Linux on x86"
@@ -212,6 +217,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.soak
 @needs_compiler
 def test_small_programs_for_slices_that_are_not_here(tmp_path):
     """In a process of its own: the compiler, once loaded, stays."""
@@ -250,24 +256,77 @@ def test_small_programs_for_slices_that_are_not_here(tmp_path):
 
 
 def test_help_fits_one_screen(command):
-    assert len(command("plan", "--help").stdout.splitlines()) < 30
+    assert len(command("plan", "--help", process=True).stdout.splitlines()) < 30
+
+
+@pytest.fixture
+def small_slice(monkeypatch) -> topology.Slice:
+    """This machine's CPU as the one device of a slice, whatever is asked for."""
+    cpu = jax.devices()[:1]
+    small = topology.Slice("v5e:1x1", "cpu", chips=1, hosts=1, devices=cpu, device_bytes=2**30)
+    monkeypatch.setattr(topology, "find_slice", lambda name: small)
+    monkeypatch.setattr(topology, "compiler_version", lambda: "none")
+    return small
+
+
+PLAN = ("plan", "--config", "configs/smoke.py", "--topology", "v5e:1x1")
+
+
+def test_the_command_tells_what_the_compiler_says(command, small_slice):
+    """The CPU's, which has all but cycles; of the step that `train` runs."""
+    found = json.loads(command(*PLAN, "--json").stdout)
+    assert (found["chips"], found["batch_size_per_device"], found["fits"]) == (1, 16, True)
+    assert found["flops"] == pytest.approx(found["describe_flops"], rel=0.2)
+    assert found["peak_bytes"] < found["device_bytes"] == 2**30
+    assert found["largest_batch_size_known"] == "extrapolated"
+    assert found["largest_batch_size"] > 16
+    assert found["estimated_cycles"] == 0
+    assert set(found["versions"]) == {"jax", "jaxlib", "libtpu"}
+
+
+def test_a_table_of_a_step_that_fits_and_of_one_that_does_not(command, small_slice, monkeypatch):
+    """The larger is refused, as a TPU's compiler does it: no program, and only what it needs."""
+
+    def compile_step(config, mesh):
+        size = config.data.batch_size
+        if size > 64:
+            return Step(Refusal(2**24 * size, 2**30), state_bytes=0)
+        program = jax.jit(lambda x: x + 1).lower(np.zeros(size, np.float32)).compile()
+        return Step(program, state_bytes=0)
+
+    monkeypatch.setattr(estimate, "compile_step", compile_step)
+    fits = command(*PLAN, "--batch_size", 64, "--search")
+    assert "yes" in fits.stdout
+    assert "estimated cycles" in fits.stdout
+    assert "compiling for 64 images a step: a matter of minutes" in fits.stderr.splitlines()
+    refused = command(*PLAN, "--batch_size", 4096)
+    assert "NO" in refused.stdout
+    assert "extrapolated" in refused.stdout
+    assert "nothing ran" in refused.stdout
+    assert "estimated cycles" not in refused.stdout
+
+
+def test_wrong_use_is_one_line(command, small_slice, monkeypatch):
+    monkeypatch.setattr(devices, "make_mesh", lambda of: SimpleNamespace(size=8))
+    batch = command.fails(*PLAN, "--batch_size", 12, exit_code=2)
+    assert "cannot be split evenly over 8 devices: use a multiple of 8" in batch
 
 
 @needs_compiler
-def test_errors_are_one_line(command):
-    config = ("--config", "configs/smoke.py")
-    batch = command.fails("plan", *config, "--topology", "v5e:2x4", "--batch_size", 12, exit_code=2)
-    assert "cannot be split evenly over 8 devices: use a multiple of 8" in batch
-    name = command.fails("plan", *config, "--topology", "v5e:2x5", exit_code=2)
+@pytest.mark.soak
+def test_errors_of_the_compiler_are_one_line(command):
+    arguments = ("--config", "configs/smoke.py", "--topology", "v5e:2x5")
+    name = command.fails("plan", *arguments, exit_code=2, process=True)
     assert "no slice 'v5e:2x5'" in name
 
 
 @needs_compiler
-@pytest.mark.slow
+@pytest.mark.soak
 def test_googlenet_on_a_slice(command):
     """Few images a chip, for which the compiler takes a minute instead of three."""
     arguments = ("--config", "configs/googlenet.py", "--config.model.dtype=bfloat16")
-    result = command("plan", *arguments, "--topology", "v5e:2x4", "--batch_size", 64, "--json")
+    result = command("plan", *arguments, "--topology", "v5e:2x4", "--batch_size", 64, "--json",
+                     process=True)  # fmt: skip
     found = json.loads(result.stdout)
     assert (found["chips"], found["batch_size_per_device"], found["fits"]) == (8, 8, True)
     multiply_adds = 1_582_671_872 + 8_400_000  # describe's, and about those of the auxiliary heads
@@ -292,10 +351,10 @@ def test_googlenet_on_a_slice(command):
 
 
 @needs_compiler
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_step_that_does_not_fit_is_an_answer(command):
     arguments = ("--config", "configs/smoke.py", "--topology", "v5e:1x1", "--batch_size", 2**18)
-    result = command("plan", *arguments)
+    result = command("plan", *arguments, process=True)
     assert "fits" in result.stdout
     assert "NO" in result.stdout
     assert "extrapolated" in result.stdout

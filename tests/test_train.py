@@ -1,23 +1,20 @@
 """The train command as a user runs it: what it writes, how it resumes, how it fails."""
 
 import json
-import random
 import re
 import shutil
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import read_metrics
 
+from inception_jax import locks
 from inception_jax.checkpoints import integrity, store
 from inception_jax.checkpoints.integrity import SEAL
 from inception_jax.data import order
-
-
-def _count_lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+from inception_jax.distributed import devices, processes
 
 
 def arrays(checkpoint: Path) -> dict:
@@ -25,12 +22,10 @@ def arrays(checkpoint: Path) -> dict:
     return store.read_description(checkpoint)["arrays"]
 
 
-@pytest.fixture(scope="module")
-def straight(command, smoke_arguments, tmp_path_factory) -> Path:
-    """Twelve steps in one go, a checkpoint every two."""
-    workdir = tmp_path_factory.mktemp("straight") / "run"
-    command("train", *smoke_arguments(workdir, total=12, every=2))
-    return workdir
+@pytest.fixture
+def workdir(straight, tmp_path) -> Path:
+    """A copy of `straight` to go on with."""
+    return Path(shutil.copytree(straight, tmp_path / "run"))
 
 
 def test_a_run_writes_what_the_contract_says(straight):
@@ -55,26 +50,26 @@ def test_a_run_writes_what_the_contract_says(straight):
 
 
 def test_every_program_is_compiled_once(command, smoke_arguments, tmp_path, monkeypatch):
+    """In a process of its own: here programs have been compiled before, and are shared."""
     monkeypatch.setenv("JAX_LOG_COMPILES", "1")
-    arguments = smoke_arguments(tmp_path / "run", total=12, every=2)
+    arguments = smoke_arguments(tmp_path / "run", total=4, every=1)
     result = command("train", *arguments, "--config.data.fake_examples=56", process=True)
-    before, after = result.stderr.split("step 1/12 ")
+    before, after = result.stderr.split("step 1/4 ")
     assert "Compiling jit(train_step)" in before
-    assert after.count("(56 examples)") == 3  # evaluations, and there are as many checkpoints
+    assert after.count("(56 examples)") == 2  # evaluations, and there are as many checkpoints
     assert re.findall(r"Compiling jit\((\w+)\)", after) == ["logits", "answer"]
+    assert result.stdout == ""
 
 
-def test_the_same_command_again_trains_no_further(straight, command, smoke_arguments):
-    before = (straight / "metrics.jsonl").read_text()
-    result = command("train", *smoke_arguments(straight, total=12, every=2))
+def test_the_same_command_again_trains_no_further(workdir, command, smoke_arguments):
+    before = (workdir / "metrics.jsonl").read_text()
+    result = command("train", *smoke_arguments(workdir, total=12, every=2))
     assert "already trained for 12 steps" in result.stderr
-    assert (straight / "metrics.jsonl").read_text() == before
+    assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_damage_is_named_and_the_run_ends_the_same(straight, command, smoke_arguments, tmp_path):
+def test_damage_is_named_and_the_run_ends_the_same(straight, workdir, command, smoke_arguments):
     """One flipped bit in the newest checkpoint and an empty directory with a large number."""
-    workdir = tmp_path / "run"
-    shutil.copytree(straight, workdir)
     expected, metrics = arrays(straight / "checkpoints" / "12"), read_metrics(straight)
     file = max(
         (workdir / "checkpoints" / "12" / "state").rglob("d/*"), key=lambda p: p.stat().st_size
@@ -96,10 +91,10 @@ def test_damage_is_named_and_the_run_ends_the_same(straight, command, smoke_argu
     assert {p.name for p in (workdir / "damaged_checkpoints").iterdir()} == {"12", "123456"}
 
 
-def test_another_config_is_refused_naming_the_fields(straight, command, smoke_arguments):
+def test_another_config_is_refused_naming_the_fields(workdir, command, smoke_arguments):
     line = command.fails(
         "train",
-        *smoke_arguments(straight, total=12, every=2),
+        *smoke_arguments(workdir, total=12, every=2),
         "--config.optimizer.momentum=0.5",
         "--config.seed=3",
         exit_code=2,
@@ -108,9 +103,9 @@ def test_another_config_is_refused_naming_the_fields(straight, command, smoke_ar
     assert "seed was 0, is 3" in line
 
 
-def test_a_checkpoint_of_another_config_is_refused(straight, command, smoke_arguments, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(straight / "checkpoints", workdir / "checkpoints")
+def test_a_checkpoint_of_another_config_is_refused(workdir, command, smoke_arguments):
+    """Where config.json is gone, its checkpoints say whose they are."""
+    (workdir / "config.json").unlink()
     line = command.fails(
         "train",
         *smoke_arguments(workdir, total=12, every=2),
@@ -120,37 +115,14 @@ def test_a_checkpoint_of_another_config_is_refused(straight, command, smoke_argu
     assert "optimizer.momentum was 0.9, is 0.5" in line
 
 
-@pytest.mark.slow
-def test_a_state_that_is_not_finite_is_not_saved(command, smoke_arguments, tmp_path):
-    """Also where the step that diverges is one to be saved and evaluated."""
-    line = command.fails(
-        "train",
-        *smoke_arguments(tmp_path, total=4, every=1),
-        "--config.schedule.learning_rate=1e30",
-        exit_code=1,
-    )
-    assert re.match(r"error: \w+ is (inf|nan) at step 1", line)
-    assert store.steps(tmp_path / "checkpoints") == []
+def test_two_cannot_train_in_one_folder(workdir, command, smoke_arguments):
+    """A real process has it in test_kills.py."""
+    with locks.hold(workdir, "training"):
+        line = command.fails("train", *smoke_arguments(workdir, total=12, every=2), exit_code=1)
+    assert f"another process is training in {workdir}" in line
 
 
-def test_two_processes_cannot_train_in_one_folder(command, smoke_arguments, tmp_path):
-    first = command.start("train", *smoke_arguments(tmp_path, total=100_000, every=50_000))
-    while first.poll() is None and not (tmp_path / "config.json").exists():
-        time.sleep(0.05)
-    try:
-        line = command.fails(
-            "train", *smoke_arguments(tmp_path, total=100_000, every=50_000), exit_code=1
-        )
-        assert f"another process is training in {tmp_path}" in line
-        assert first.poll() is None
-    finally:
-        first.kill()
-        first.communicate()
-
-
-def test_a_broken_line_of_metrics_loses_nothing(straight, command, smoke_arguments, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(straight, workdir)
+def test_a_broken_line_of_metrics_loses_nothing(workdir, command, smoke_arguments):
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
     lines[2] = "{broken\n"
     (workdir / "metrics.jsonl").write_text("".join(lines))
@@ -159,9 +131,7 @@ def test_a_broken_line_of_metrics_loses_nothing(straight, command, smoke_argumen
     assert (workdir / "metrics.jsonl").read_text() == "".join(lines)
 
 
-def test_other_data_is_refused(straight, command, smoke_arguments, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(straight, workdir)
+def test_other_data_is_refused(workdir, command, smoke_arguments):
     item = workdir / "checkpoints" / "12" / "description" / "metadata"
     description = json.loads(item.read_text()) | {"data_fingerprint": "another"}
     item.write_text(json.dumps(description))
@@ -171,7 +141,28 @@ def test_other_data_is_refused(straight, command, smoke_arguments, tmp_path):
     assert "fingerprint" in line
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda mine: mine[0].update(seed=3), "its config differs from process 0's in seed"),
+        (lambda mine: mine.append("another"), "its data differs from process 0's"),
+    ],
+)
+def test_a_process_that_would_train_something_else_says_so(
+    command, smoke_arguments, tmp_path, monkeypatch, change, message
+):
+    def from_first(mine):
+        first = json.loads(json.dumps(mine))
+        change(first)
+        return first
+
+    monkeypatch.setattr(processes, "from_first", from_first)
+    arguments = smoke_arguments(tmp_path / "run", total=12, every=2)
+    assert message in command.fails("train", *arguments, exit_code=2)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.breadth  # two processes that train like one are two devices: faults/test_processes.py
 def test_several_devices_train_like_one(straight, command, smoke_arguments, tmp_path):
     workdir = tmp_path / "run"
     command("train", *smoke_arguments(workdir, total=12, every=2), devices=4)
@@ -180,17 +171,27 @@ def test_several_devices_train_like_one(straight, command, smoke_arguments, tmp_
         assert four["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_before_a_checkpoint(command, smoke_arguments, tmp_path):
+@pytest.mark.parametrize(
+    "often",
+    [
+        # Also where the step that diverges is one to be logged, saved and evaluated.
+        ["--config.training.log_every=1 steps", "--config.evaluation.every=1 steps"],
+        pytest.param(
+            ["--config.training.log_every=100 steps", "--config.evaluation.every=100 steps"],
+            marks=pytest.mark.breadth,
+        ),
+    ],
+    ids=["often", "seldom"],
+)
+def test_what_is_not_finite_stops_before_a_checkpoint(command, smoke_arguments, tmp_path, often):
     line = command.fails(
         "train",
         *smoke_arguments(tmp_path / "run", total=12, every=1),
         "--config.schedule.learning_rate=1e30",
-        "--config.training.log_every=100 steps",
-        "--config.evaluation.every=100 steps",
+        *often,
         exit_code=1,
     )
-    assert " is nan at step " in line or " is inf at step " in line
+    assert re.match(r"error: \w+ is (inf|nan) at step \d", line)
     step = int(line.split(" at step ")[1].split(",")[0])
     saved = store.steps(tmp_path / "run" / "checkpoints")
     assert all(number < step for number in saved)
@@ -205,7 +206,6 @@ def test_a_loss_that_is_not_finite_stops_before_a_checkpoint(command, smoke_argu
         (["--config.model.widht=1"], 2, "did you mean 'model.width'"),
         (["--config.training.total=8 parsecs"], 2, "training.total is '8 parsecs'"),
         (["--config.data.source=tfds"], 1, "inception_jax.prepare digits --data_dir nowhere"),
-        (["--config.data.batch_size=15"], 2, "15 cannot be split evenly over 2 devices"),
         (["--nonsense"], 2, "unknown argument '--nonsense'"),
         (["extra"], 2, "unknown argument 'extra'"),
         (["--config.model.norm=layer"], 2, "model.norm is 'layer'"),
@@ -216,10 +216,24 @@ def test_a_loss_that_is_not_finite_stops_before_a_checkpoint(command, smoke_argu
 def test_wrong_input_is_one_clear_line(command, tmp_path, arguments, exit_code, message):
     line = command.fails(
         "train", "--config", "configs/smoke.py", "--workdir", tmp_path / "run",
-        "--config.data.data_dir=nowhere", *arguments, exit_code=exit_code, devices=2,
+        "--config.data.data_dir=nowhere", *arguments, exit_code=exit_code,
     )  # fmt: skip
     assert message in line
     assert not (tmp_path / "run" / "config.json").exists()  # the folder stays free for the next try
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(
+    command, smoke_arguments, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(devices, "make_mesh", lambda: SimpleNamespace(size=3))
+    line = command.fails("train", *smoke_arguments(tmp_path / "run", 12, 2), exit_code=2)
+    assert "16 cannot be split evenly over 3 devices: use a multiple of 3" in line
+
+
+def test_wrong_input_ends_a_process_with_2_and_its_line(command, tmp_path):
+    arguments = ("--config", "configs/smoke.py", "--workdir", tmp_path / "run", "--nonsense")
+    line = command.fails("train", *arguments, exit_code=2, process=True)
+    assert line == "error: unknown argument '--nonsense' (see --help)"
 
 
 def test_debug_shows_the_traceback(command, tmp_path):
@@ -230,34 +244,10 @@ def test_debug_shows_the_traceback(command, tmp_path):
     assert "Traceback" in result.stderr
 
 
-@pytest.mark.slow
-def test_killed_at_random_moments_the_run_is_bit_identical(command, smoke_arguments, tmp_path):
-    """45 steps at once, and 45 steps with SIGKILL at three random moments."""
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    command("train", *smoke_arguments(straight, total=45, every=7))
-    seed = time.time_ns() % 1000
-    moments = random.Random(seed)
-    for _ in range(3):
-        process = command.start("train", *smoke_arguments(killed, total=45, every=7))
-        log = killed / "metrics.jsonl"
-        # Until a few more lines are there, so that moments fall in steps, evaluations and saves.
-        wanted = _count_lines(log) + moments.randrange(12)
-        while process.poll() is None and _count_lines(log) < wanted:
-            time.sleep(0.002)
-        time.sleep(moments.random() * 0.1)
-        assert process.poll() is None, "it ended before it could be killed: use a longer run"
-        process.kill()
-        process.communicate()
-    command("train", *smoke_arguments(killed, total=45, every=7))
-    expected = arrays(straight / "checkpoints" / "45")
-    assert arrays(killed / "checkpoints" / "45") == expected, f"seed {seed}"
-    assert read_metrics(killed) == read_metrics(straight), f"seed {seed}"
-
-
-@pytest.mark.slow
+@pytest.mark.breadth
 def test_clipping_polynomial_and_no_average_train_too(command, smoke_arguments, tmp_path):
     command(
-        "train", *smoke_arguments(tmp_path, total=4, every=2),
+        "train", *smoke_arguments(tmp_path, total=4, every=4),
         "--config.optimizer.gradient_clip=1.0", "--config.schedule.name=polynomial",
         "--config.training.average_decay=0.0", "--config.model.auxiliary=False",
         "--config.model.norm=lrn", "--config.model.dtype=bfloat16",

@@ -145,7 +145,12 @@ class CheckpointWriter:
         return list(self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"))
 
     def _seal(self) -> None:
-        """Called by Orbax when all files are written and the directory has no final name yet."""
+        """Called by Orbax when all files are written and the directory has no final name yet.
+
+        All but one: its metadata, which a thread of its own may be writing (no public name to wait
+        for it); sealed before, a good checkpoint would be damaged.
+        """
+        self._manager._non_blocking_metadata_store.wait_until_finished()
         (unfinished,) = self._unfinished()
         integrity.seal(unfinished)
 

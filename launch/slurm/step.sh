@@ -11,8 +11,9 @@ fi
 export PYTHON
 
 # The address by which Slurm itself reaches the first node: its name need not resolve. The port lies
-# below those that Linux gives to outgoing connections; jobs that share the node differ in it.
-node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# below those that Linux gives to outgoing connections; jobs that share the node differ in it. Of the
+# names sed reads all, and prints one: `head` would end scontrol by SIGPIPE, and so this script.
+node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 address=$(scontrol show node "$node" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
 export JAX_COORDINATOR_ADDRESS="$address:$((10000 + SLURM_JOB_ID % 20000))"
 

@@ -2,18 +2,13 @@
 
 import contextlib
 import errno
-import logging
 import os
-import runpy
 import subprocess
-import sys
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, call
 
 from inception_jax import configuration
 from inception_jax.checkpoints import store
@@ -39,40 +34,22 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-class Refusals:
-    """Runs commands that must fail, in this process, which costs no start of JAX."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, name: str, *arguments: object) -> str:
-        """The one line that `python -m inception_jax.NAME ARGUMENTS` ends with."""
-        log = logging.getLogger("inception_jax")
-        with self._monkeypatch.context() as patch, warnings.catch_warnings():
-            patch.setattr(sys, "argv", [name, *map(str, arguments)])
-            # What a command sets for its process.
-            patch.setattr(sys, "unraisablehook", sys.unraisablehook)
-            patch.setattr(threading, "excepthook", threading.excepthook)
-            patch.setattr(log, "propagate", log.propagate)
-            patch.setattr(log, "handlers", list(log.handlers))
-            # runpy: the module may be imported already.
-            warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
-            with pytest.raises(SystemExit) as end:
-                runpy.run_module(f"inception_jax.{name}", run_name="__main__")
-        out, err = self._capsys.readouterr()
-        assert end.value.code in (1, 2), out + err
-        lines = err.splitlines()
-        assert [line.startswith("error: ") for line in lines] == [False] * (len(lines) - 1) + [True]
-        assert "Traceback" not in err
-        assert "--debug" not in lines[-1], lines[-1]  # an error that nobody thought of
-        assert lines[-1].isprintable()
-        return lines[-1]
+def refusal(name: str, *arguments: object) -> str:
+    """Runs a command in this process that must fail; returns the one line that says why."""
+    result = call(name, *arguments)
+    assert result.returncode in (1, 2), result
+    lines = result.stderr.splitlines()
+    assert [line.startswith("error: ") for line in lines] == [False] * (len(lines) - 1) + [True]
+    assert "Traceback" not in result.stderr
+    assert "--debug" not in lines[-1], lines[-1]  # an error that nobody thought of
+    assert lines[-1].isprintable()
+    return lines[-1]
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusals:
+def refused() -> Callable[..., str]:
     """Commands that must fail in one line."""
-    return Refusals(monkeypatch, capsys)
+    return refusal
 
 
 class Disk:

@@ -181,7 +181,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _start(command: tuple[str, ...], folder: Path) -> subprocess.Popen:
     program = _find(command[0])
-    assert program is not None, f"{command[0]} is not installed (tests/apt.txt)"
+    assert program is not None, f"{command[0]} is not installed (tests/apt_soak.txt)"
     name = "-".join(word for word in command if not word.startswith("-"))
     with (folder / f"{name}.log").open("wb") as output:
         return subprocess.Popen(

@@ -76,13 +76,14 @@ def test_tensorboard_reads_the_files_of_a_run_in_their_order(tmp_path, monkeypat
     assert all("tfevents" in name for name in names)
 
 
-@pytest.mark.slow
-def test_a_run_under_such_a_clock_is_the_same(command, smoke_arguments, tmp_path, monkeypatch):
-    straight, backwards = tmp_path / "straight", tmp_path / "backwards"
-    command("train", *smoke_arguments(straight, total=12, every=2))
+@pytest.mark.soak
+def test_a_run_under_such_a_clock_is_the_same(
+    straight, command, smoke_arguments, tmp_path, monkeypatch
+):
+    backwards = tmp_path / "backwards"
     (tmp_path / "sitecustomize.py").write_text(BACKWARDS)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    command("train", *smoke_arguments(backwards, total=12, every=2))
+    command("train", *smoke_arguments(backwards, total=12, every=2), process=True)
     assert read_metrics(backwards) == read_metrics(straight)
     arrays = [
         store.read_description(run / "checkpoints" / "12")["arrays"]

@@ -90,32 +90,56 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 }
 
 
+def kinds(checkpoint: Path) -> dict[str, Path]:
+    """A file of each kind: what it is, and where."""
+    arrays = max((checkpoint / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    return {
+        "a seal": checkpoint / SEAL,
+        "a description": checkpoint / "description" / "metadata",
+        "arrays": arrays,
+        "where arrays lie": checkpoint / "state" / "manifest.ocdbt",
+        "what arrays there are": checkpoint / "state" / "_METADATA",
+        "what Orbax says of all": checkpoint / "_CHECKPOINT_METADATA",
+    }
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_run_falls_back_from_each_damaged_file(damage, originals, tmp_path, caplog):
-    files = sorted(p.relative_to(originals) for p in (originals / "7").rglob("*") if p.is_file())
+def test_a_run_falls_back_from_a_damaged_file_of_each_kind(damage, originals, tmp_path, caplog):
+    for number, file in enumerate(kinds(originals / "7").values()):
+        falls_back(damage, file.relative_to(originals), originals, tmp_path / str(number), caplog)
+
+
+@pytest.mark.breadth
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_falls_back_from_all_other_damaged_files(damage, originals, tmp_path, caplog):
+    files = {path for path in (originals / "7").rglob("*") if path.is_file()}
     assert len(files) > 8
-    for number, file in enumerate(files):
-        if file.name == UNREAD and damage in ("truncated", "empty", "longer", "zeros"):
-            continue
-        directory = shutil.copytree(originals, tmp_path / str(number) / "checkpoints")
-        before = (directory / file).read_bytes()
-        DAMAGES[damage](directory / file)
-        path = directory / file
-        if path.is_file() and path.stat().st_size == len(before) and path.read_bytes() == before:
-            continue  # the same in both steps
-        if file == Path("7") / UNREAD:
-            continue
-        aside = directory.with_name("aside")
-        caplog.clear()
-        with pytest.raises(DamagedCheckpointError):
-            store.restore(directory / "7", TARGET)
-        restored = store.restore_newest(directory, TARGET, aside)
-        assert restored is not None
-        assert restored.description["step"] == 5, file
-        jax.tree.map(np.testing.assert_array_equal, restored.tree, tree(5))
-        (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-        assert "checkpoint 7 is damaged" in warning
-        assert [path.name for path in aside.iterdir()] == ["7"]
+    others = files - {originals / "7" / UNREAD, *kinds(originals / "7").values()}
+    for number, file in enumerate(sorted(others)):
+        falls_back(damage, file.relative_to(originals), originals, tmp_path / str(number), caplog)
+
+
+def falls_back(damage: str, file: Path, originals: Path, folder: Path, caplog) -> None:
+    """Damages a file of checkpoint 7 in a copy, of which a run is to go on from checkpoint 5."""
+    directory = shutil.copytree(originals, folder / "checkpoints")
+    path = directory / file
+    before = path.read_bytes()
+    DAMAGES[damage](path)
+    if path.is_file() and path.stat().st_size == len(before) and path.read_bytes() == before:
+        return  # the same in both steps
+    if file.name == UNREAD and damage in ("truncated", "empty", "longer", "zeros"):
+        return
+    caplog.clear()
+    with pytest.raises(DamagedCheckpointError):
+        store.restore(directory / "7", TARGET)
+    aside = folder / "aside"
+    restored = store.restore_newest(directory, TARGET, aside)
+    assert restored is not None
+    assert restored.description["step"] == 5, file
+    jax.tree.map(np.testing.assert_array_equal, restored.tree, tree(5))
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "checkpoint 7 is damaged" in warning
+    assert [path.name for path in aside.iterdir()] == ["7"]
 
 
 STRANGERS: dict[str, Callable[[Path], Any]] = {

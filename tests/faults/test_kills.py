@@ -1,7 +1,9 @@
 """A run that is killed and terminated again and again ends with the same bits as one that is not.
 
-INCEPTION_JAX_KILLS=20 python -m pytest -s tests/faults/test_kills.py
-does it as often; without the variable it is twice: SIGTERM in a compilation, SIGKILL in a save.
+`make test` has one of each, at a moment that is chosen; `make test-all` kills a run once in each of
+its phases. In `make soak` it is twenty times, or as often as INCEPTION_JAX_KILLS says, and two
+processes:
+INCEPTION_JAX_KILLS=20 python -m pytest -s -m soak tests/faults/test_kills.py
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +24,82 @@ from conftest import read_metrics
 from faults.jobs import ROOT
 from inception_jax.checkpoints import store
 
-pytestmark = pytest.mark.slow
-
-KILLS = int(os.environ.get("INCEPTION_JAX_KILLS", "2"))
-STEPS = 9 * KILLS + 9
+KILLS = int(os.environ.get("INCEPTION_JAX_KILLS", "20"))
 
 PHASES = ("compilation", "saving", "evaluation", "another moment")
+
+
+# `train`, which holds still in the check after step 3, or in the second save, that has no seal yet:
+# it says so, and waits for a line.
+HELD = """
+import itertools, sys
+from inception_jax.distributed import preemption
+preemption.listen()
+from inception_jax import cli, train
+from inception_jax.checkpoints import integrity
+
+moments = {"step": (preemption, "check", 3), "save": (integrity, "seal", 2)}
+module, name, when = moments[sys.argv.pop(1)]
+work, calls = getattr(module, name), itertools.count(1)
+
+def hold(*arguments):
+    if next(calls) == when:
+        print("held", flush=True)
+        sys.stdin.readline()
+    return work(*arguments)
+
+setattr(module, name, hold)
+cli.run(train.main, train.make_parser())
+"""
+
+
+def test_terminated_in_a_step_and_killed_in_a_save_it_ends_with_the_same_bits(
+    straight, command, smoke_arguments, tmp_path
+):
+    workdir = tmp_path / "run"
+    arguments = smoke_arguments(workdir, total=12, every=2)
+
+    @contextlib.contextmanager
+    def held(moment: str) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
+            [sys.executable, "-c", HELD, moment, *arguments], cwd=ROOT, env=command.environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            assert process.stdin
+            assert process.stdout
+            assert process.stderr
+            try:
+                assert process.stdout.readline() == "held\n", process.stderr.read()
+                yield process
+            finally:
+                process.kill()
+
+    with held("step") as process:
+        line = command.fails("train", *arguments, exit_code=1)
+        assert f"another process is training in {workdir}" in line
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr
+        for line in process.stderr:
+            if line == "terminated: saving the last step\n":
+                break
+        _, last = process.communicate("\n", timeout=60)
+        assert process.returncode == 42
+        assert last.splitlines()[-1] == "terminated: the same command goes on"
+    assert store.steps(workdir / "checkpoints") == [2, 3]
+
+    with held("save") as process:
+        process.kill()
+        process.communicate()
+    assert store.steps(workdir / "checkpoints") == [2, 3, 4]
+    assert list((workdir / "checkpoints").glob("6.orbax-checkpoint-tmp*"))
+
+    result = command("train", *arguments)
+    assert f"resuming from {workdir / 'checkpoints' / '4'}" in result.stderr
+    arrays = [
+        store.read_description(run / "checkpoints" / "12")["arrays"] for run in (straight, workdir)
+    ]
+    assert arrays[0] == arrays[1]
+    assert read_metrics(workdir) == read_metrics(straight)
 
 
 def log_lines(workdir: Path) -> list[str]:
@@ -58,20 +131,17 @@ def kill(process: subprocess.Popen, number: signal.Signals, workdir: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("config", "processes"),
+    ("config", "processes", "kills"),
     [
-        ("digits", 1),
-        ("smoke", 2),
-        pytest.param(
-            "digits",
-            2,
-            marks=pytest.mark.skipif(
-                "INCEPTION_JAX_KILLS" not in os.environ, reason="over a second a step on two cores"
-            ),
-        ),
+        pytest.param("smoke", 1, len(PHASES), marks=pytest.mark.slow),
+        pytest.param("digits", 1, KILLS, marks=pytest.mark.soak),
+        pytest.param("smoke", 2, KILLS, marks=pytest.mark.soak),
+        # Over a second a step on two cores.
+        pytest.param("digits", 2, KILLS, marks=pytest.mark.soak),
     ],
 )
-def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, config, processes):
+def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, config, processes, kills):
+    steps = 9 * kills + 9
     output = tmp_path / "output"
 
     def start(workdir: Path) -> subprocess.Popen:
@@ -82,11 +152,12 @@ def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, config, process
                 [
                     sys.executable, *(local if processes > 1 else ["-m", "inception_jax.train"]),
                     "--config", f"configs/{config}.py", "--workdir", str(workdir),
-                    f"--config.data.data_dir={data_dir}", f"--config.training.total={STEPS} steps",
+                    f"--config.data.data_dir={data_dir}", f"--config.training.total={steps} steps",
                     "--config.training.average_start=20 steps", "--config.schedule.warmup=0 steps",
                     "--config.training.log_every=1 steps", "--config.model.width=0.125",
                     "--config.data.batch_size=16", "--config.evaluation.every=6 steps",
                     "--config.checkpoints.every=3 steps",
+                    "--config.data.fake_examples=512",  # an evaluation that can be caught
                 ],
                 cwd=ROOT, env=command.environment(), stdout=file, stderr=file,
                 start_new_session=True,
@@ -97,7 +168,7 @@ def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, config, process
 
     chance = random.Random(processes)
     happened: Counter[str] = Counter()
-    for number in range(KILLS):
+    for number in range(kills):
         phase = PHASES[number % len(PHASES)]
         kind = (signal.SIGTERM, signal.SIGKILL)[(number + number // len(PHASES)) % 2]
         before, since = len(log_lines(disturbed)), time.time()
@@ -116,7 +187,7 @@ def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, config, process
     assert start(disturbed).wait(1200) == 0, output.read_text()
     print(f"\n{config}, {processes} processes: {dict(happened)}")
     arrays = [
-        store.read_description(workdir / "checkpoints" / str(STEPS))["arrays"]
+        store.read_description(workdir / "checkpoints" / str(steps))["arrays"]
         for workdir in (straight, disturbed)
     ]
     assert arrays[0] == arrays[1]

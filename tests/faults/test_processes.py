@@ -1,4 +1,7 @@
-"""A job of several processes: the same as one, and what becomes of it when one is lost."""
+"""A job of several processes: the same as one, and what becomes of it when one is lost.
+
+How they judge one another, without processes: test_liveness.py.
+"""
 
 import json
 import re
@@ -11,8 +14,6 @@ import pytest
 from conftest import read_metrics
 
 from faults.jobs import job
-
-pytestmark = pytest.mark.slow
 
 
 def losses(workdir: Path) -> list[float]:
@@ -33,8 +34,28 @@ def start(command, smoke_arguments, tmp_path):
         yield start
 
 
+def test_two_train_like_one(straight, command, smoke_arguments, tmp_path):
+    arguments = smoke_arguments(tmp_path / "run", total=12, every=2)
+    with job(command.environment(), tmp_path / "job", 2) as two:
+        two.start("train", *arguments)
+        assert two.wait() == [0, 0], two.said(0) + two.said(1)
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(straight), rtol=1e-3, atol=0)
+    steps = [line["step"] for line in read_metrics(tmp_path / "run") if "split" not in line]
+    assert steps == list(range(1, 13))
+    assert "step 12" not in two.said(1)  # one of them tells how it goes
+    assert {path.name for path in (tmp_path / "run" / "logs").iterdir()} == {
+        "process_0.log", "process_1.log"
+    }  # fmt: skip
+
+
+# A process that is stopped, not killed, is given up after half a minute of silence.
 @pytest.mark.parametrize(
-    ("lost", "number"), [(0, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP)]
+    ("lost", "number"),
+    [
+        (0, signal.SIGKILL),
+        pytest.param(0, signal.SIGSTOP, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGSTOP, marks=pytest.mark.slow),
+    ],
 )
 def test_the_others_name_the_one_that_is_lost(start, tmp_path, lost, number):
     two = start()
@@ -49,6 +70,7 @@ def test_the_others_name_the_one_that_is_lost(start, tmp_path, lost, number):
     assert "loop.py" in log
 
 
+@pytest.mark.slow
 def test_what_one_fails_of_is_said_by_all(start):
     two = start("--config.data.fake_examples=32", until="", own={1: ["--config.seed=3"]})
     assert two.wait(400) == [2, 2]
@@ -58,6 +80,7 @@ def test_what_one_fails_of_is_said_by_all(start):
     assert "Traceback" not in two.said(0) + two.said(1)
 
 
+@pytest.mark.slow
 def test_it_goes_on_with_any_number_of_processes(command, smoke_arguments, tmp_path):
     """2, then 1, then 4: the losses are those of one process that did it all."""
     for workdir, parts in (("one", [(1, 18)]), ("many", [(2, 5), (1, 12), (4, 18)])):
@@ -79,21 +102,20 @@ def test_it_goes_on_with_any_number_of_processes(command, smoke_arguments, tmp_p
     }
 
 
+@pytest.mark.breadth
 def test_an_evaluation_counts_every_example_once(command, digits_run, tmp_path):
     """Over two processes, the last batch not full: one prints, one writes, the numbers equal."""
-    results = []
-    for processes in (1, 2):
-        with job(command.environment(), tmp_path / str(processes), processes) as some:
-            some.start(
-                "evaluate", "--workdir", digits_run, "--crops", "10", "--split", "test[:77]",
-                "--config.data.batch_size=64",
-            )  # fmt: skip
-            assert some.wait() == [0] * processes, some.said(0)
-            results.append(json.loads((some.folder / "stdout_0").read_text()))
-            if processes == 2:
-                assert (some.folder / "stdout_1").read_text() == ""
-                assert "wrote" not in some.said(1)
-    one, two = results
+    arguments = (
+        "--workdir", digits_run, "--crops", "10", "--split", "test[:77]",
+        "--config.data.batch_size=64",
+    )  # fmt: skip
+    one = json.loads(command("evaluate", *arguments).stdout)
+    with job(command.environment(), tmp_path / "job", 2) as some:
+        some.start("evaluate", *arguments)
+        assert some.wait() == [0, 0], some.said(0)
+        two = json.loads((some.folder / "stdout_0").read_text())
+        assert (some.folder / "stdout_1").read_text() == ""
+        assert "wrote" not in some.said(1)
     assert one["examples"] == two["examples"] == 77
     assert (one["top1"], one["top5"]) == (two["top1"], two["top5"])
     np.testing.assert_allclose(one["loss"], two["loss"], rtol=1e-5)

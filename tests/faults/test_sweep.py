@@ -1,17 +1,25 @@
-"""A sweep that is killed goes on where it was, and ends with the same numbers."""
+"""A sweep whose runs fail, or that is stopped or killed, goes on where it was."""
 
+import contextlib
+import importlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT, Command, read_metrics
+from conftest import ROOT, Command, process_state_kept, read_metrics
+from run_folders import write_run
 
+from inception_jax import cli, locks
+from inception_jax.errors import ExitCode
 from inception_jax.reporting import run_folder
 
 SWEEP = """
@@ -38,6 +46,123 @@ def events(output: Path, kind: str) -> list[str]:
     journal = output / "journal.jsonl"
     lines = journal.read_text().splitlines() if journal.exists() else []
     return [line["run"] for line in map(json.loads, lines) if line["event"] == kind]
+
+
+def test_a_run_that_fails_does_not_stop_the_others(command: Command, tmp_path: Path):
+    """Real runs: two steps, and data that are not there."""
+    file = tmp_path / "sweep.py"
+    file.write_text("""
+from inception_jax.launching.sweeps import config, named, product
+
+def sweep():
+    missing = {"data.source": "tfds", "data.data_dir": "nowhere"}
+    good = {"training.total": "2 steps"}
+    return product(config("configs/smoke.py"), named({"bad": missing, "good": good}))
+""")
+    process = start(command, file, tmp_path / "runs")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, said
+    last = said.splitlines()[-1]
+    assert last.startswith("error: 1 of 2 runs failed: ")
+    assert last.endswith("--retry starts them again")
+    assert events(tmp_path / "runs", "done") == ["smoke_good"]
+    assert events(tmp_path / "runs", "failed") == ["smoke_bad"]
+    assert run_folder.read(tmp_path / "runs" / "smoke_good").status == "done"
+    assert "smoke_bad: failed: no prepared data" in said
+    log = (tmp_path / "runs" / "logs" / "smoke_bad.log").read_text()
+    assert "error: no prepared data" in log
+
+
+# In place of a run: ends as it is told. SIGTERM comes as a launcher sends it: to the sweep alone.
+STAND_IN = """
+import os, signal, sys
+saving = lambda *_: sys.exit(42)
+signal.signal(signal.SIGTERM, saving)
+if sys.argv[1] == "stop":
+    os.kill(os.getppid(), signal.SIGTERM)
+if sys.argv[1] in ("stop", "wait"):
+    signal.pause()
+sys.exit(int(sys.argv[1]))
+"""
+
+
+class StandIns:
+    """A sweep of runs that do, start by start, what is given for each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path):
+        monkeypatch.syspath_prepend(ROOT / "launch")
+        self._sweep = importlib.import_module("sweep")
+        monkeypatch.setattr(self._sweep, "start", self._start)
+        self.output = folder / "runs"
+        self._file = folder / "sweep.py"
+        self.starts: list[str] = []
+
+    def __call__(self, *flags: str, **plan: list[str]) -> tuple[ExitCode, str]:
+        """Runs the sweep; returns its exit code and message."""
+        self._file.write_text(
+            "from inception_jax.launching.sweeps import Run\n"
+            f"sweep = lambda: [Run(name, 'configs/smoke.py') for name in {list(plan)}]\n"
+        )
+        self._plan, self.starts = {name: list(actions) for name, actions in plan.items()}, []
+        argv = [str(self._file), "--output", str(self.output), *flags]
+        with process_state_kept():
+            return cli.invoke(self._sweep.main, self._sweep.make_parser(), argv)
+
+    def _start(self, run: Any, sweep: Any, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        self.starts.append(run.name)
+        action = self._plan[run.name].pop(0)
+        if action == "0":
+            shutil.rmtree(sweep.workdir(run), ignore_errors=True)  # what a lock has left
+            write_run(sweep.workdir(run), config="configs/smoke.py")
+        logs = self.output / "logs"
+        logs.mkdir(exist_ok=True)
+        (logs / f"{run.name}.log").write_text(f"the last words of {run.name}\n")
+        return subprocess.Popen([sys.executable, "-c", STAND_IN, action])
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIns:
+    return StandIns(monkeypatch, tmp_path)
+
+
+def test_a_preempted_run_is_started_again_but_not_for_ever(stand_ins: StandIns):
+    exit_code, message = stand_ins(a=["42", "42", "42"], b=["42", "0"], c=["0"])
+    assert exit_code == ExitCode.ERROR
+    assert message.startswith("1 of 3 runs failed")
+    assert stand_ins.starts == ["a", "a", "a", "b", "b", "c"]
+    assert events(stand_ins.output, "failed") == ["a"]
+    assert "the last words of a" in (stand_ins.output / "journal.jsonl").read_text()
+
+
+def test_what_has_failed_is_started_again_when_it_is_asked_for(stand_ins: StandIns):
+    assert stand_ins(a=["1"], b=["0"])[0] == ExitCode.ERROR
+    assert stand_ins(a=[], b=[])[0] == ExitCode.ERROR
+    assert stand_ins.starts == []
+    assert stand_ins("--retry", a=["0"], b=[])[0] == ExitCode.DONE
+    assert stand_ins.starts == ["a"]
+
+
+def test_a_sweep_that_is_stopped_goes_on(stand_ins: StandIns):
+    """Both runs that are on save, and no other is started."""
+    exit_code, message = stand_ins("--jobs", "2", a=["wait"], b=["stop"], c=[])
+    assert (exit_code, message) == (ExitCode.START_AGAIN, "stopped: the same command goes on")
+    assert sorted(events(stand_ins.output, "stopped")) == ["a", "b"]
+    assert stand_ins(a=["0"], b=["0"], c=["0"])[0] == ExitCode.DONE
+    assert stand_ins.starts == ["a", "b", "c"]
+
+
+def test_a_sweep_that_was_killed_goes_on(stand_ins: StandIns):
+    """Of its runs one is done, one is still saving, and the journal ends in half a line."""
+    assert stand_ins(a=["0"], b=["1"])[0] == ExitCode.ERROR
+    with (stand_ins.output / "journal.jsonl").open("a") as journal:
+        journal.write('{"run": "a", "eve')
+    with contextlib.ExitStack() as saving:
+        saving.enter_context(locks.hold(stand_ins.output / "c", "training"))
+        free = threading.Timer(0.5, saving.pop_all().close)
+        free.start()
+        assert stand_ins("--retry", a=[], b=["0"], c=["0"])[0] == ExitCode.DONE
+    assert stand_ins.starts == ["b", "c"]
+    assert not free.is_alive()
 
 
 @pytest.mark.slow
