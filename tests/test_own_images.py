@@ -18,7 +18,8 @@ from inception_jax.checkpoints.describe import describe
 from inception_jax.data import from_data
 from inception_jax.data.decode import EncodedImage
 from inception_jax.data.sources import open_source
-from inception_jax.models.network import build, network_config
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
 from inception_jax.reporting import pictures
 
 TINTS = {

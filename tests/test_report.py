@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import DIGITS_NETWORK, Command, tool
-from inception_jax.models.describe import Description, describe
 from run_folders import NETWORK, evaluation, write_run
 from scipy import stats
 from selenium import webdriver
@@ -22,7 +21,8 @@ from selenium.webdriver.common.by import By
 
 from inception_jax import configuration, locks
 from inception_jax.errors import UserError
-from inception_jax.models.network import build, network_config
+from inception_jax.models.cost import NetworkCost, network_cost
+from inception_jax.models.options import network_config
 from inception_jax.reporting import comparison, page, runs, tables
 
 PHONE, DESK = 390, 1400  # pixels
@@ -260,14 +260,14 @@ def test_numbers_that_are_none_are_left_out(tmp_path: Path, values):
 
 
 @pytest.fixture(scope="module")
-def costs() -> Description:
+def costs() -> NetworkCost:
     """Those of the network of `write_run`."""
-    return describe(build(network_config(configuration.load("configs/digits.py", NETWORK))))
+    return network_cost(network_config(configuration.load("configs/digits.py", NETWORK)))
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"parameters": 0, "layers": []}', "[" * 100_000])
 def test_what_a_network_costs_is_found_out_where_its_file_does_not_say(
-    tmp_path: Path, costs: Description, content: str
+    tmp_path: Path, costs: NetworkCost, content: str
 ):
     folder = write_run(tmp_path / "run")
     (folder / "model.json").write_text(content)
