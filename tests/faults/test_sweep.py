@@ -18,6 +18,7 @@ import pytest
 from conftest import ROOT, Command, process_state_kept, read_metrics
 from run_folders import write_run
 
+from faults.jobs import to_be_killed
 from inception_jax import cli, locks
 from inception_jax.errors import ExitCode
 from inception_jax.reporting import run_folder
@@ -32,11 +33,11 @@ def sweep():
 """
 
 
-def start(command: Command, file: Path, output: Path) -> subprocess.Popen[str]:
+def start(environment: dict[str, str], file: Path, output: Path) -> subprocess.Popen[str]:
     """Starts the sweep, two runs at a time."""
     arguments = ["launch/sweep.py", str(file), "--output", str(output), "--jobs", "2"]
     return subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env=command.environment(), text=True,
+        [sys.executable, *arguments], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -59,7 +60,7 @@ def sweep():
     good = {"training.total": "2 steps"}
     return product(config("configs/smoke.py"), named({"bad": missing, "good": good}))
 """)
-    process = start(command, file, tmp_path / "runs")
+    process = start(command.environment(), file, tmp_path / "runs")
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 1, said
     last = said.splitlines()[-1]
@@ -172,23 +173,24 @@ def test_eight_runs_killed_twice_are_eight_runs(command: Command, tmp_path: Path
     file.write_text(SWEEP.replace("SEEDS", "4"))
     few.write_text(SWEEP.replace("SEEDS", "1"))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(command, few, whole)
+    process = start(command.environment(), few, whole)
     said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said
     compared = sorted(path.parent.name for path in whole.glob("*/config.json"))
     assert len(compared) == 2
 
+    environment = to_be_killed(command.environment())
     seed = time.time_ns() % 1000
     moments = random.Random(seed)
     for done in (2, 5):
-        process = start(command, file, killed)
+        process = start(environment, file, killed)
         while len(events(killed, "done")) < done:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         time.sleep(moments.uniform(0, 8))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    process = start(command, file, killed)
+    process = start(environment, file, killed)
     said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, f"seed {seed}\n{said}"
 
@@ -202,7 +204,7 @@ def test_eight_runs_killed_twice_are_eight_runs(command: Command, tmp_path: Path
         assert read_metrics(killed / name) == read_metrics(whole / name), f"{name}, seed {seed}"
 
     before = {path: path.stat().st_mtime_ns for path in killed.glob("*/metrics.jsonl")}
-    again = start(command, file, killed)  # there is nothing left to do
+    again = start(environment, file, killed)  # there is nothing left to do
     said, _ = again.communicate(timeout=60)
     assert again.returncode == 0, said
     assert {path: path.stat().st_mtime_ns for path in before} == before
