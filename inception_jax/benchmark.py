@@ -8,6 +8,7 @@ from types import ModuleType
 from inception_jax import cli, configuration
 from inception_jax.benchmarking import evaluate, input, startup, step
 from inception_jax.data.evaluation_crops import PROTOCOLS
+from inception_jax.distributed import compiled_programs
 from inception_jax.reporting import console
 
 log = cli.log
@@ -39,6 +40,7 @@ def measure_input(flags: argparse.Namespace, overrides: list[str]) -> dict:
 def measure_evaluate(flags: argparse.Namespace, overrides: list[str]) -> dict:
     """`benchmark evaluate`."""
     config = configuration.load(flags.config, overrides)
+    compiled_programs.keep()
     return evaluate.measure(config, flags.crops, flags.seconds, flags.repeats)
 
 
@@ -47,6 +49,7 @@ def measure_step(flags: argparse.Namespace, overrides: list[str]) -> dict:
     if flags.batch_size:
         overrides = [*overrides, f"--config.data.batch_size={flags.batch_size}"]
     config = configuration.load(flags.config, overrides)
+    compiled_programs.keep()
     return step.measure(config, flags.peer, flags.seconds, flags.repeats)
 
 

@@ -24,11 +24,12 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     if every and (flags.checkpoint or flags.save_predictions):
         raise UsageError("--all_checkpoints and --follow go with --workdir alone")
     from inception_jax import json_files, workdir  # JAX, which a wrong flag need not wait for
-    from inception_jax.distributed import devices
+    from inception_jax.distributed import compiled_programs, devices
     from inception_jax.evaluation import every_checkpoint, results
     from inception_jax.evaluation.measurement import Asked, Measurement
 
     processes.join(flags)
+    compiled_programs.keep()
     asked = Asked(flags.split, flags.crops, flags.average, flags.table, tuple(overrides))
     mesh = devices.make_mesh()
     if every:

@@ -24,9 +24,10 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Writes --output and says what it wrote."""
     with written_whole(flags.output) as unfinished:
         chosen = load_format(flags.to)
-        from inception_jax.distributed import devices
+        from inception_jax.distributed import compiled_programs, devices
         from inception_jax.evaluation import trained
 
+        compiled_programs.keep()
         checkpoint = flags.checkpoint or trained.newest_in(flags.workdir)
         model = trained.load(checkpoint, devices.make_mesh(), weights=flags.weights)
         chosen.write(model, unfinished)

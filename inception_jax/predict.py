@@ -33,11 +33,12 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     paths = list(image_files.find(flags.images))
     from inception_jax.data.pipeline import check_data  # JAX, after what a wrong flag needs
     from inception_jax.data.sources import FileSource
-    from inception_jax.distributed import devices
+    from inception_jax.distributed import compiled_programs, devices
     from inception_jax.evaluation.protocol import Protocol
 
     # One file that cannot be read ends it: nobody is to take an answer about nothing for one.
     overrides = [*overrides, "--config.evaluation.bad_images=error"]
+    compiled_programs.keep()
     mesh = devices.make_mesh()
     models = ensemble.load(flags, mesh, overrides)
     for model in models:

@@ -84,9 +84,10 @@ def _galleries(found: "Sequence[Run]", flags: argparse.Namespace) -> "Iterator[G
 
 def _network(found: "Sequence[Run]", checkpoint: Path | None) -> "Trained":
     """That of the checkpoint, or the newest good one of the first run that has one."""
-    from inception_jax.distributed import devices
+    from inception_jax.distributed import compiled_programs, devices
     from inception_jax.evaluation import trained
 
+    compiled_programs.keep()
     mesh = devices.make_mesh()
     if checkpoint:
         return trained.load(checkpoint, mesh)

@@ -16,7 +16,8 @@ log = cli.log
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Trains `flags.config` in `flags.workdir`, or only shows what it would train on."""
     config = configuration.load(flags.config, overrides)
-    from inception_jax.training import loop  # JAX, which a wrong flag or field need not wait for
+    from inception_jax.distributed import compiled_programs  # JAX, after what a wrong flag needs
+    from inception_jax.training import loop
     from inception_jax.training.preview import preview
 
     if flags.preview is not None:
@@ -25,6 +26,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         log.info(f"wrote {picture}; nothing was trained")
         return
     processes.join(flags)
+    compiled_programs.keep()
     result = loop.train(config, flags.workdir)
     log.info(
         f"trained {config.name} for {result['step']} steps: {config.evaluation.split} top-1 "

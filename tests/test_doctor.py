@@ -197,12 +197,16 @@ def test_few_open_files_are_a_warning():
     assert found.remedy == "ulimit -n 4096"
 
 
-def test_the_compilation_cache(tmp_path):
+def test_the_compilation_cache(tmp_path, monkeypatch):
     before = jax.config.values["jax_compilation_cache_dir"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "inception_jax" / "compiled"
     try:
         jax.config.update("jax_compilation_cache_dir", None)
+        assert machine.compilation_cache(Subject()) == Finding(Verdict.OK, str(folder))
+        folder.chmod(0o777)
         found = machine.compilation_cache(Subject())
-        assert found.verdict == Verdict.OK
+        assert found.verdict == Verdict.WARNING
         assert "JAX_COMPILATION_CACHE_DIR" in found.remedy
         jax.config.update("jax_compilation_cache_dir", str(tmp_path))
         assert machine.compilation_cache(Subject()) == Finding(Verdict.OK, str(tmp_path))

@@ -1,10 +1,11 @@
 """How long `train` takes to the end of its first step, with nothing compiled and again.
 
-Each start is the command itself in a process of its own, on random images, in a new workdir. It is
-cold with an empty compilation cache, and warm with the cache that the cold start left behind
-(JAX_COMPILATION_CACHE_DIR). `prepared` is the time until the step is asked for: imports, the
-network, its initial state, the first batch; what is left is compiling and the step. The files of
-Python and of libraries are in the system's cache after the first start, which does not count.
+Each start is the command itself in a process of its own, on random images, in a new workdir, with
+JAX's defaults for what is kept of compiled programs. It is cold with an empty cache folder of the
+user, and warm with what the cold start left in it. `prepared` is the time until the step is asked
+for: imports, the network, its initial state, the first batch; what is left is compiling and the
+step. The files of Python and of libraries are in the system's cache after the first start, which
+does not count.
 """
 
 import os
@@ -78,7 +79,11 @@ def _start(file: str, overrides: Sequence[str], folder: Path, cache: Path) -> tu
             *overrides, "--config.data.source=fake", "--config.training.total=1000 steps",
             "--config.training.log_every=1 steps",
         ]  # fmt: skip
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if "COMPILATION_CACHE" not in name and "PERSISTENT_CACHE" not in name
+        } | {"XDG_CACHE_HOME": str(cache)}
         begin, prepared, said = time.perf_counter(), 0.0, "it said nothing"
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -16,6 +16,7 @@ from inception_jax.checkpoints.describe import git_commit
 from inception_jax.checkup.examination import Check
 from inception_jax.checkup.subject import Subject
 from inception_jax.checkup.verdict import Finding, Verdict
+from inception_jax.distributed import compiled_programs
 
 # ILSVRC's training set alone has 1024 files, which stay open once they are read.
 LEAST_OPEN_FILES = 2048
@@ -174,11 +175,20 @@ def open_files(_: Subject) -> Finding:
 
 
 def compilation_cache(_: Subject) -> Finding:
-    """Whether compiled code is kept."""
+    """Where compiled programs are kept, if they are."""
     folder = jax.config.values["jax_compilation_cache_dir"]
-    if not folder or not jax.config.values["jax_enable_compilation_cache"]:
-        hint = "to start faster: export JAX_COMPILATION_CACHE_DIR=$HOME/.cache/inception_jax"
-        return Finding(Verdict.OK, "none", hint)
+    if not jax.config.values["jax_enable_compilation_cache"]:
+        hint = "to start faster: unset JAX_ENABLE_COMPILATION_CACHE"
+        return Finding(Verdict.OK, "none, as JAX's settings ask for", hint)
+    if not folder:
+        try:
+            return Finding(Verdict.OK, str(compiled_programs.private_folder()))
+        except OSError as error:
+            return Finding(
+                Verdict.WARNING,
+                f"{error.filename}: {error.strerror}",
+                "set JAX_COMPILATION_CACHE_DIR to a folder of yours",
+            )
     if "://" not in folder and Path(folder).exists() and not os.access(folder, os.W_OK | os.X_OK):
         return Finding(
             Verdict.WARNING,

@@ -21,7 +21,7 @@ from inception_jax import cli, locks
 from inception_jax.data import image_files
 from inception_jax.data.preparing import archives, conversion, folder, records
 from inception_jax.data.preparing.records import Record
-from inception_jax.data.sources import TfdsSource
+from inception_jax.data.tfds_source import TfdsSource
 from inception_jax.errors import UsageError, UserError
 from inception_jax.reporting import progress
 

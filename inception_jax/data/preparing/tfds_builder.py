@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from inception_jax import cli, locks
 from inception_jax.data.preparing import records
-from inception_jax.data.sources import check_features
+from inception_jax.data.tfds_source import check_features
 from inception_jax.errors import UsageError, UserError
 
 COMPLETE: Mapping[str, int] = {}  # TFDS checks its downloads itself

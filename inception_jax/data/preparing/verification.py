@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from rich.table import Table
 
 from inception_jax.data.decode import BadImageError, EncodedImage
-from inception_jax.data.sources import TfdsSource, UnlabelledError
+from inception_jax.data.sources import UnlabelledError
+from inception_jax.data.tfds_source import TfdsSource
 from inception_jax.errors import UserError
 from inception_jax.reporting import console, progress
 
