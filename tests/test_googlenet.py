@@ -101,7 +101,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "naive, small": {"image_size": 17, "module": "naive", "stem": "small", "width": 0.0625},
     "fully connected, small": {"image_size": 16, "head": "fully_connected", "stem": "small"},
 }  # fmt: skip
-QUICK = {
+QUICK: dict[str, Any] = {
     "paper": (),
     "all options, shallow": (),
     "odd size, no auxiliary heads": pytest.mark.breadth,
