@@ -327,6 +327,25 @@ def test_there_and_back_gives_the_same_bits(small, small_tensors, tmp_path, monk
     assert arrays == store.read_description(tmp_path / "one")["arrays"]
 
 
+def test_weights_that_no_conversion_made_get_counters_of_zero(small, tmp_path, monkeypatch):
+    checkpoint = converted.run("torchvision", small, tmp_path / "one", *SMALL)
+    model = converted.load(checkpoint)
+    tree = {"params": model.params, "batch_stats": model.batch_stats}
+    description = store.read_description(checkpoint)
+    del description["source"]
+    store.write(tmp_path / "own", tree, description)
+    monkeypatch.setitem(torchvision.ARCHITECTURE, "architecture", "shallow")
+    monkeypatch.setitem(torchvision.ARCHITECTURE, "width", 0.125)
+    own = dataclasses.replace(model, checkpoint=tmp_path / "own")
+    torchvision.write(own, tmp_path / "own.safetensors")
+    returned = safetensors.numpy.load_file(tmp_path / "own.safetensors")
+    counters = [value for name, value in returned.items() if "num_batches_tracked" in name]
+    assert len(counters) == 22
+    assert not np.any(counters)
+    with pytest.raises(UsageError, match=r"own\.bin ends in none of \.pth, \.pt, \.safetensors"):
+        torchvision.write(own, tmp_path / "own.bin")
+
+
 def test_torchvisions_config_is_its_architecture():
     model = configuration.load(str(CONFIGS / torchvision.CONFIG)).model
     assert {name: model[name] for name in torchvision.ARCHITECTURE} == torchvision.ARCHITECTURE
