@@ -28,8 +28,8 @@ MEASURED = ("loss", "top1", "top5", "learning_rate", "gradient_norm", "parameter
 RECORDED = Path(__file__).with_name("golden_steps.json")
 
 # Rounding differs between compilers and processors, and the first steps of GoogLeNet multiply what
-# differs tenfold: between jax 0.10.2 and 0.12 losses are apart by 1e-6, 3e-5, 1e-5, 4e-3, 2e-3.
-TOLERANCES = (1e-4, 1e-3, 3e-3, 3e-2, 3e-2)  # of the steps, relative or absolute
+# differs tenfold: between compilers losses are apart by 1e-6, 3e-5, 2e-4, 4e-3, 5e-3.
+TOLERANCES = (1e-4, 1e-3, 2e-2, 5e-2, 5e-2)  # of the steps, relative or absolute
 
 
 def five_steps(file: str) -> dict[str, Any]:
