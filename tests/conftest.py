@@ -27,6 +27,11 @@ os.environ.setdefault(
     else "--xla_backend_optimization_level=0",
 )
 
+# Compiled programs are kept as a user's are, but apart: between runs, for all workers, and for the
+# processes that tests start.
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "home")
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+
 import jax
 import numpy as np
 import pytest
@@ -36,6 +41,7 @@ from inception_jax import cli, configuration
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe
 from inception_jax.data import pipeline
+from inception_jax.distributed import compiled_programs
 from inception_jax.evaluation import protocol
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
@@ -44,13 +50,8 @@ from inception_jax.training import loop
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "oracles"))
 
-# Compiled programs are kept between runs, and shared with the processes that tests start.
-COMPILED = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", ROOT / ".pytest_cache" / "compiled"))
-
+compiled_programs.keep()
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", str(COMPILED))
-jax.config.update("jax_compilation_cache_max_size", 2**34)  # with a limit, JAX locks the folder
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def need(installed: bool, what: str) -> None:
@@ -76,18 +77,12 @@ class Command:
     own with `process`, or with another number of devices. Warnings are errors in both.
     """
 
-    def __init__(self, compilation_cache: Path):
-        self._cache = compilation_cache
-
     def environment(self, devices: int = 1) -> dict[str, str]:
         """What a process needs that is to run as the tests do."""
         return os.environ | {
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_NUMPY_RANK_PROMOTION": "raise",
-            "JAX_COMPILATION_CACHE_DIR": str(self._cache),
-            "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**34),  # with a limit, JAX locks the folder
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "PYTHONWARNINGS": "error",
         }
 
@@ -175,7 +170,7 @@ def process_state_kept() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def command() -> Command:
     """The commands of the package."""
-    return Command(COMPILED)
+    return Command()
 
 
 @pytest.fixture(scope="session", autouse=True)

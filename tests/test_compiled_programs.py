@@ -29,6 +29,7 @@ SETTINGS = (
 def cache_home(tmp_path, monkeypatch) -> Iterator[Path]:
     """The user's cache folder, empty, and JAX as a user has it."""
     before = {name: jax.config.values[name] for name in SETTINGS}
+    monkeypatch.setattr(compilation_cache, "_cache", None)
     for name in SETTINGS:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -37,7 +38,6 @@ def cache_home(tmp_path, monkeypatch) -> Iterator[Path]:
     yield tmp_path
     for name, value in before.items():
         jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture
@@ -53,7 +53,6 @@ def folder_in(cache_home: Path) -> Path:
 
 def compile_and_run() -> float:
     """A program that JAX has not compiled in this process."""
-    jax.clear_caches()
 
     @jax.jit
     def kept_program(x):

@@ -18,15 +18,6 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def to_be_killed(environment: dict[str, str]) -> dict[str, str]:
-    """The environment of a process that a test kills: it keeps no compiled program.
-
-    Of one that is killed while it writes, half an entry would stay, and jax 0.10 fails (or warns,
-    which is an error in tests) at every later one: it looks for the entry's time of last use.
-    """
-    return environment | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1000000"}
-
-
 class Job:
     """`python -m inception_jax.NAME` in several processes; the output of each goes to a file."""
 

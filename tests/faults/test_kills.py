@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import read_metrics
 
-from faults.jobs import ROOT, to_be_killed
+from faults.jobs import ROOT
 from inception_jax.checkpoints import store
 
 KILLS = int(os.environ.get("INCEPTION_JAX_KILLS", "20"))
@@ -63,7 +63,7 @@ def test_terminated_in_a_step_and_killed_in_a_save_it_ends_with_the_same_bits(
     def held(moment: str) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen(
             [sys.executable, "-c", HELD, moment, *arguments],
-            cwd=ROOT, env=to_be_killed(command.environment()), text=True,
+            cwd=ROOT, env=command.environment(), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as process:  # fmt: skip
             assert process.stdin
@@ -167,7 +167,6 @@ def test_it_ends_with_the_same_bits(command, data_dir, tmp_path, config, process
     environment = command.environment()
     assert start(straight).wait(1200) == 0, output.read_text()
 
-    environment = to_be_killed(environment)  # but it reads what is compiled now
     chance = random.Random(processes)
     happened: Counter[str] = Counter()
     for number in range(kills):

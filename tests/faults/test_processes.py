@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import read_metrics
 
-from faults.jobs import job, to_be_killed
+from faults.jobs import job
 
 
 def losses(workdir: Path) -> list[float]:
@@ -23,7 +23,7 @@ def losses(workdir: Path) -> list[float]:
 @pytest.fixture
 def start(command, smoke_arguments, tmp_path):
     """Starts `train` on the smoke config in several processes and waits until they train."""
-    with job(to_be_killed(command.environment()), tmp_path / "job", 2) as two:
+    with job(command.environment(), tmp_path / "job", 2) as two:
 
         def start(*arguments: str, total: int = 100_000, own=None, until="step 3/"):
             two.start("train", *smoke_arguments(tmp_path / "run", total, 10), *arguments, own=own)

@@ -18,7 +18,6 @@ import pytest
 from conftest import ROOT, Command, process_state_kept, read_metrics
 from run_folders import write_run
 
-from faults.jobs import to_be_killed
 from inception_jax import cli, locks
 from inception_jax.errors import ExitCode
 from inception_jax.reporting import run_folder
@@ -179,7 +178,7 @@ def test_eight_runs_killed_twice_are_eight_runs(command: Command, tmp_path: Path
     compared = sorted(path.parent.name for path in whole.glob("*/config.json"))
     assert len(compared) == 2
 
-    environment = to_be_killed(command.environment())
+    environment = command.environment()
     seed = time.time_ns() % 1000
     moments = random.Random(seed)
     for done in (2, 5):
