@@ -27,9 +27,15 @@ STEPS = 5
 MEASURED = ("loss", "top1", "top5", "learning_rate", "gradient_norm", "parameter_norm")
 RECORDED = Path(__file__).with_name("golden_steps.json")
 
-# Rounding differs between compilers and processors, and the first steps of GoogLeNet multiply what
-# differs tenfold: between compilers losses are apart by 1e-6, 3e-5, 2e-4, 4e-3, 5e-3.
-TOLERANCES = (1e-4, 1e-3, 2e-2, 5e-2, 5e-2)  # of the steps, relative or absolute
+# Of the steps, and of the layers after them, relative or absolute. Rounding differs between
+# compilers and processors. The shallow network leaves it at 3e-7. The first steps of GoogLeNet,
+# with its batch normalisation, multiply it: programs without optimisation, by jax 0.10.2 or 0.12,
+# are apart from what is recorded by 6e-8, 5e-5, 5e-4, 6e-3 and 4e-3 in the losses, by 8e-6, 4e-5,
+# 5e-3, 2e-2 and 3e-2 in the norms of the gradients, and by 5e-3 in the layers.
+TOLERANCES = {
+    "configs/smoke.py": (1e-5, 1e-5, 1e-5, 1e-5, 1e-5, 1e-5),
+    "configs/googlenet.py:runlocal": (1e-4, 1e-3, 3e-2, 1e-1, 1e-1, 3e-2),
+}
 
 
 def five_steps(file: str) -> dict[str, Any]:
@@ -76,15 +82,16 @@ def rounded(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("file", ["configs/smoke.py", "configs/googlenet.py:runlocal"])
+@pytest.mark.parametrize("file", TOLERANCES)
 def test_a_step_computes_what_it_did(file, tmp_path):
     recorded = json.loads(RECORDED.read_text())
     found = five_steps(str(ROOT / file))
     try:
         expected = recorded[file]
-        for step, tolerance in enumerate(TOLERANCES):
+        *of_steps, of_layers = TOLERANCES[file]
+        for step, tolerance in enumerate(of_steps):
             assert found["steps"][step] == near(expected["steps"][step], tolerance), step + 1
-        assert found["layers"] == near(expected["layers"], TOLERANCES[-1])
+        assert found["layers"] == near(expected["layers"], of_layers)
     except AssertionError as error:
         new = tmp_path / RECORDED.name
         new.write_text(json.dumps(recorded | {file: rounded(found)}, indent=1) + "\n")
