@@ -28,8 +28,8 @@ MEASURED = ("loss", "top1", "top5", "learning_rate", "gradient_norm", "parameter
 RECORDED = Path(__file__).with_name("golden_steps.json")
 
 # Of the steps, and of the layers after them, relative or absolute. Rounding differs between
-# compilers and processors. The shallow network leaves it at 3e-7. The first steps of GoogLeNet,
-# with its batch normalisation, multiply it: programs without optimisation, by jax 0.10.2 or 0.12,
+# compilers and processors. The shallow network leaves it at 3e-7. The first steps of GoogLeNet
+# multiply it: programs without optimisation, by jax 0.10.2 or 0.12,
 # are apart from what is recorded by 6e-8, 5e-5, 5e-4, 6e-3 and 4e-3 in the losses, by 8e-6, 4e-5,
 # 5e-3, 2e-2 and 3e-2 in the norms of the gradients, and by 5e-3 in the layers.
 TOLERANCES = {
