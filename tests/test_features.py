@@ -14,7 +14,7 @@ from inception_jax.distributed import devices
 from inception_jax.errors import UsageError
 from inception_jax.evaluation import trained
 from inception_jax.evaluation.trained import Trained
-from inception_jax.features import tiles
+from inception_jax.features import maximization, tiles
 from inception_jax.features.activations import branch_maps
 from inception_jax.features.filters import first_filters
 from inception_jax.features.maximization import STEPS, STEPS_AT_ONCE, Unit, maximize
@@ -155,8 +155,13 @@ def test_tiles_keep_pixels_and_rows():
 
 
 def test_the_report_has_all_pictures_of_a_checkpoint(
-    command: Command, digits_run: Path, data_dir: Path, tmp_path: Path
+    command: Command,
+    digits_run: Path,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(maximization, "STEPS", STEPS_AT_ONCE)  # pictures, however good
     (checkpoint,) = (digits_run / "checkpoints").iterdir()
     images = sorted((data_dir / "digits_samples").iterdir())[:2]
     output = tmp_path / "features.html"
