@@ -71,14 +71,14 @@ def as_dict(rows: list[Row]) -> dict:
 
 
 def told(finding: Finding) -> dict:
-    """What a person or a program wants to know of it."""
+    """Leaves out what only the comparison of processes needs."""
     values = dataclasses.asdict(finding)
     del values["facts"]
     return values
 
 
 def as_table(rows: list[Row]) -> Table:
-    """For a person."""
+    """A table of all checks, for a person."""
     table = Table("check", "verdict", "found")
     for row in rows:
         finding = row.finding

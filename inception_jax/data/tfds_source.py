@@ -59,7 +59,7 @@ class TfdsSource:
             return cls(builder, split)
 
     def _fingerprint(self, info: Any, split: str) -> str:
-        """Of the layout in full and of 64 examples spread over the split."""
+        """Hashes the layout in full and 64 examples spread over the split."""
         digest = hashlib.sha256(
             json.dumps(
                 [info.name, str(info.version), split, len(self), self.class_names]

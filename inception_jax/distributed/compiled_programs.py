@@ -93,7 +93,7 @@ class Store(compilation_cache.CacheInterface):
     """
 
     def __init__(self, folder: Path, limit: int):
-        """`limit` is in bytes; -1 is none."""
+        """Opens the store of a folder that is there; `limit` is in bytes, -1 keeps everything."""
         self._path = folder  # JAX names it in its log
         self._limit = limit
         self._given: set[str] = set()  # keys whose program JAX has got from here

@@ -1,4 +1,4 @@
-"""What a network costs, by arithmetic over its rows: parameters and multiply-adds of each layer."""
+"""Counts parameters and multiply-adds of each layer, by arithmetic over the network's rows."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -107,7 +107,7 @@ def _main_head(x: Maps, config: GoogLeNetConfig) -> tuple[LayerCost, LayerCost]:
 
 
 def _auxiliary_parameters(pooled: Maps, config: GoogLeNetConfig) -> int:
-    """Those of a head whose convolution sees `pooled`."""
+    """Counts the parameters of a head whose convolution sees `pooled`."""
     maps = Maps(pooled.size, config.scale(AUXILIARY_FILTERS))
     hidden = config.scale(FULLY_CONNECTED_UNITS)
     costs = (

@@ -28,7 +28,7 @@ from inception_jax.models.tables import (
 
 @dataclasses.dataclass(frozen=True)
 class GoogLeNetConfig:
-    """What can be varied; the defaults are the paper. `configs/googlenet.py` says why of each.
+    """The options of a network; the defaults are the paper, `configs/googlenet.py` has reasons.
 
     Raises:
       UsageError: a value out of its range, naming the field and what it may be.

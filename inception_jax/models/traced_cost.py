@@ -1,4 +1,4 @@
-"""What a training step costs, read off the traced computation: multiply-adds and activations."""
+"""Reads multiply-adds and activations of a training step off its traced computation."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from inception_jax.models.network import Network
 
 
 def training_multiply_adds(network: Network) -> int:
-    """Of one image in a training step: forward, then back to parameters and to inputs.
+    """Counts those of one image in a training step: forward, back to parameters and to inputs.
 
     Auxiliary heads count. Back from the first layer to the images does not: nobody asks for that.
     """
@@ -23,7 +23,7 @@ def training_multiply_adds(network: Network) -> int:
 
 
 def activation_bytes(network: Network, batch_size: int) -> int:
-    """What a training step keeps of the forward pass for the gradient: bytes, of the whole batch.
+    """Counts the bytes that a training step keeps of the forward pass for its whole batch.
 
     As JAX differentiates the network, before a compiler drops or recomputes some of it.
     """
