@@ -30,10 +30,10 @@ test-breadth: $(INSTALLED_TEST)  ## more cases of what `test` has one of, which 
 
 test-all: $(INSTALLED_TEST)  ## all but `soak`, in random order, and `test` on the other edge of JAX
 	$(PYTEST) -m "not soak and not torch"
-	tests/other_edge.sh test
+	VENV=$(VENV) tests/other_edge.sh test
 
 other-edge: $(INSTALLED_TEST)  ## the smoke run on the other edge of the supported versions of JAX
-	tests/other_edge.sh smoke
+	VENV=$(VENV) tests/other_edge.sh smoke
 
 soak: $(INSTALLED_SOAK)  ## on demand: kills again and again, Slurm, libtpu, PyTorch, browsers
 	INCEPTION_JAX_KILLS=$${INCEPTION_JAX_KILLS:-20} $(PYTEST) -p no:randomly -m "soak or torch"

@@ -2,14 +2,14 @@
 # Runs `make test`, or a short training and its evaluation, on the other edge of the supported
 # versions: jax 0.10.2 (Python 3.11), or jax 0.12 (Python 3.12 and newer) where this one has 3.11.
 #
-#   tests/other_edge.sh smoke|test
+#   [VENV=.venv] tests/other_edge.sh smoke|test
 #
 # Its environment is .venv-edge. Without such a Python it says so and ends well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:?smoke or test}
 
-if [[ $(.venv/bin/python -c 'import sys; print(sys.version_info >= (3, 12))') == True ]]; then
+if [[ $("${VENV:-.venv}/bin/python" -c 'import sys; print(sys.version_info >= (3, 12))') == True ]]; then
     versions=(3.11)
 else
     versions=(3.13 3.12)
