@@ -1,6 +1,7 @@
 """What the tests share: strict JAX, the commands, small data and runs."""
 
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -42,6 +43,7 @@ from inception_jax.checkpoints import store
 from inception_jax.checkpoints.describe import describe
 from inception_jax.data import pipeline
 from inception_jax.distributed import compiled_programs
+from inception_jax.errors import ExitCode
 from inception_jax.evaluation import protocol
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
@@ -141,6 +143,10 @@ def call(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
             exit_code, _ = cli.invoke(module.main, module.make_parser(), argv)
         except SystemExit as end:  # --help
             exit_code = end.code
+        if exit_code == ExitCode.ERROR:
+            # What Orbax leaves behind where it fails complains when it goes: to the command's
+            # hooks, and not in the middle of another test.
+            gc.collect()
     return subprocess.CompletedProcess([name, *argv], exit_code, out.getvalue(), err.getvalue())
 
 
