@@ -36,7 +36,8 @@ other-edge: $(INSTALLED_TEST)  ## the smoke run on the other edge of the support
 	VENV=$(VENV) tests/other_edge.sh smoke
 
 soak: $(INSTALLED_SOAK)  ## on demand: kills again and again, Slurm, libtpu, PyTorch, browsers
-	INCEPTION_JAX_KILLS=$${INCEPTION_JAX_KILLS:-20} $(PYTEST) -p no:randomly -m "soak or torch"
+	$(PYTEST) -p no:randomly -m "soak and not torch"
+	$(BIN)/python -m pytest -m torch  # by itself: PyTorch and TensorFlow do not always load into one process
 
 lint: $(INSTALLED_TEST)  ## style, format and types
 	$(BIN)/ruff check .
