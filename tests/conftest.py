@@ -1,4 +1,4 @@
-"""What the tests share: strict JAX, the commands, small data and runs."""
+"""Fixtures that all tests share: strict JAX, the commands, small data and runs."""
 
 import contextlib
 import gc
@@ -59,7 +59,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def need(installed: bool, what: str) -> None:
     """Skips a test whose tool is not there; in CI it fails: there everything is to be there."""
     if not installed and os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is not installed (tests/apt.txt, or the test extra)")
+        pytest.fail(
+            f"{what} is not installed (tests/apt.txt, tests/apt_soak.txt, or the test extra)"
+        )
     if not installed:
         pytest.skip(f"{what} is not installed")
 
@@ -80,7 +82,7 @@ class Command:
     """
 
     def environment(self, devices: int = 1) -> dict[str, str]:
-        """What a process needs that is to run as the tests do."""
+        """The environment of a process that runs as the tests do."""
         return os.environ | {
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": str(devices),

@@ -42,7 +42,7 @@ def cache_home(tmp_path, monkeypatch) -> Iterator[Path]:
 
 @pytest.fixture
 def said(caplog, monkeypatch) -> pytest.LogCaptureFixture:
-    """What the package says, which a command before this test may have kept for the console."""
+    """The package's messages, also after a command that kept them for the console."""
     monkeypatch.setattr(logging.getLogger("inception_jax"), "propagate", True)
     return caplog
 

@@ -181,7 +181,7 @@ def predicted_logits(command, checkpoint, folder):
 
 
 def test_slim_logits_are_tensorflows(command, slim, tmp_path):
-    """Those that TensorFlow gave when the oracle was run; the checkpoint is taken by predict."""
+    """Compares with the logits that TensorFlow gave when the oracle was run, through predict."""
     expected = inception_v1_tensorflow.stored_logits()
     assert np.abs(expected[0] - expected[1]).max() > 0.1 * np.abs(expected).max()
     checkpoint = converted.run("tf_slim", slim, tmp_path / "checkpoint", SLIM)
@@ -642,7 +642,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 
 
 def check_nothing_but_a_good_one_follows(folder):
-    """What a write was killed in has no checkpoint, and the next write makes one."""
+    """A killed write leaves no checkpoint, and the next write makes one."""
     assert not (folder / "checkpoint").exists()
     tree = {"params": {"x": np.arange(3.0)}, "batch_stats": {}}
     store.write(folder / "checkpoint", tree, {"config": 1})

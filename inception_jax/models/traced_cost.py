@@ -76,7 +76,7 @@ def _with_scopes(jaxpr: Any, scope: str) -> Iterator[tuple[str, Any]]:
 
 
 def _multiply_adds(equation: Any) -> int:
-    """Of a convolution or a matrix product: outputs x the length of the sum behind each."""
+    """Counts a convolution or matrix product: outputs x the length of the sum behind each."""
     outputs = math.prod(equation.outvars[0].aval.shape)
     match equation.primitive.name:
         case "conv_general_dilated":

@@ -269,7 +269,7 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def _costs(folder: RunFolder) -> NetworkCost | None:
-    """As the run wrote it; worked out for one of an older version, which wrote nothing."""
+    """Reads the costs that the run wrote, or works them out: older versions wrote none."""
     if not folder.config:
         return None
     path = folder.folder / workdir.MODEL

@@ -152,7 +152,7 @@ def test_a_sweep_that_is_stopped_goes_on(stand_ins: StandIns):
 
 
 def test_a_sweep_that_was_killed_goes_on(stand_ins: StandIns):
-    """Of its runs one is done, one is still saving, and the journal ends in half a line."""
+    """Leaves one run done, one still saving, and half a line at the journal's end."""
     assert stand_ins(a=["0"], b=["1"])[0] == ExitCode.ERROR
     with (stand_ins.output / "journal.jsonl").open("a") as journal:
         journal.write('{"run": "a", "eve')
