@@ -12,7 +12,7 @@ normalisation: with Caffe's initialisation and LRN such a net sits on a plateau 
 from ml_collections import ConfigDict
 
 from configs import googlenet
-from inception_jax.configuration import parse_arguments
+from inception_jax.config.configuration import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -17,7 +17,7 @@ long where data is little.
 from ml_collections import ConfigDict
 
 from configs import googlenet
-from inception_jax.configuration import parse_arguments
+from inception_jax.config.configuration import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -16,7 +16,7 @@ This file is the schema: every other config starts from it and changes fields.
 
 from ml_collections import ConfigDict
 
-from inception_jax.configuration import parse_arguments
+from inception_jax.config.configuration import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

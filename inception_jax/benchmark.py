@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable
 from types import ModuleType
 
-from inception_jax import cli, configuration
-from inception_jax.benchmarking import evaluate, input, startup, step
-from inception_jax.data.evaluation_crops import PROTOCOLS
-from inception_jax.distributed import compiled_programs
-from inception_jax.reporting import console
+from inception_jax import cli
+from inception_jax.config import configuration
+from inception_jax.runtime import compiled_programs, console
+from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS
+from inception_jax.tools.benchmark import evaluation_time, input_time, startup_time, step_time
 
 log = cli.log
 
@@ -31,7 +31,7 @@ def measure_input(flags: argparse.Namespace, overrides: list[str]) -> dict:
     if flags.peer:
         overrides = with_bilinear(overrides)
     config = configuration.load(flags.config, overrides)
-    return input.measure(
+    return input_time.measure(
         config, flags.data or [config.data.name], flags.split, flags.peer, flags.seconds,
         flags.repeats,
     )  # fmt: skip
@@ -41,7 +41,7 @@ def measure_evaluate(flags: argparse.Namespace, overrides: list[str]) -> dict:
     """`benchmark evaluate`."""
     config = configuration.load(flags.config, overrides)
     compiled_programs.keep()
-    return evaluate.measure(config, flags.crops, flags.seconds, flags.repeats)
+    return evaluation_time.measure(config, flags.crops, flags.seconds, flags.repeats)
 
 
 def measure_step(flags: argparse.Namespace, overrides: list[str]) -> dict:
@@ -50,13 +50,13 @@ def measure_step(flags: argparse.Namespace, overrides: list[str]) -> dict:
         overrides = [*overrides, f"--config.data.batch_size={flags.batch_size}"]
     config = configuration.load(flags.config, overrides)
     compiled_programs.keep()
-    return step.measure(config, flags.peer, flags.seconds, flags.repeats)
+    return step_time.measure(config, flags.peer, flags.seconds, flags.repeats)
 
 
 def measure_startup(flags: argparse.Namespace, overrides: list[str]) -> dict:
     """`benchmark startup`."""
     config = configuration.load(flags.config, overrides)
-    return startup.measure(config, flags.config, overrides, flags.repeats)
+    return startup_time.measure(config, flags.config, overrides, flags.repeats)
 
 
 def with_bilinear(overrides: list[str]) -> list[str]:
@@ -80,7 +80,9 @@ def add_input_flags(parser: cli.Parser) -> None:
         metavar="NAME",
         help="prepared data sets in the config's data.data_dir; default: its data.name",
     )
-    parser.add_argument("--peer", choices=input.PEERS, help="compare with it, on the same images")
+    parser.add_argument(
+        "--peer", choices=input_time.PEERS, help="compare with it, on the same images"
+    )
     parser.add_argument("--split", help="default: the config's data.train_split")
 
 
@@ -99,7 +101,7 @@ def add_step_flags(parser: cli.Parser) -> None:
     parser.add_argument(
         "--batch_size", type=cli.positive, metavar="N", help="images a step; default: the config's"
     )
-    parser.add_argument("--peer", choices=step.PEERS, help="compare with it, on the CPU")
+    parser.add_argument("--peer", choices=step_time.PEERS, help="compare with it, on the CPU")
 
 
 def add_startup_flags(parser: cli.Parser) -> None:
@@ -141,10 +143,10 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 
 # Name: the module with `table` and `summary`, what measures, what adds flags.
 BENCHMARKS: dict[str, tuple[ModuleType, Callable[..., dict], Callable[[cli.Parser], None]]] = {
-    "input": (input, measure_input, add_input_flags),
-    "evaluate": (evaluate, measure_evaluate, add_evaluate_flags),
-    "step": (step, measure_step, add_step_flags),
-    "startup": (startup, measure_startup, add_startup_flags),
+    "input": (input_time, measure_input, add_input_flags),
+    "evaluate": (evaluation_time, measure_evaluate, add_evaluate_flags),
+    "step": (step_time, measure_step, add_step_flags),
+    "startup": (startup_time, measure_startup, add_startup_flags),
 }
 
 

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from inception_jax import disk
-from inception_jax.distributed import processes
 from inception_jax.errors import ExitCode, PreemptedError, UsageError, UserError
 from inception_jax.paths import to_path
-from inception_jax.reporting import console
+from inception_jax.runtime import console, processes
+from inception_jax.storage import disk
 
 log = logging.getLogger("inception_jax")
 
@@ -143,11 +142,11 @@ def invoke(main: Main, parser: Parser, argv: Sequence[str]) -> tuple[ExitCode, s
         return ExitCode.ERROR, "interrupted"
     except PreemptedError as error:
         log.info(str(error))
-        return ExitCode.START_AGAIN, str(error)
+        return ExitCode.RESTART, str(error)
     except Exception as error:
         log.log(logging.ERROR if debug else logging.DEBUG, "traceback", exc_info=True)
         if not isinstance(error, UserError):
-            processes.blame()
+            processes.wait_for_failure_report()
         message = in_one_line(error)
         log.error(f"error: {message}")
         usage = isinstance(error, UsageError)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inception_jax import cli
 from inception_jax.errors import UsageError, UserError
-from inception_jax.interop.formats import IMPORTED
+from inception_jax.tools.interop.formats import IMPORTED
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
@@ -20,14 +20,14 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     import jax
 
     from inception_jax.checkpoints import store
-    from inception_jax.checkpoints.describe import describe
-    from inception_jax.data.pipeline import check_data
-    from inception_jax.interop import published
+    from inception_jax.checkpoints.description import make_description
+    from inception_jax.tasks.classification.batches import check_data
+    from inception_jax.tools.interop import published
 
     weights = published.load(flags.format, flags.weights, overrides)
     check_data(weights.config)
     classes = name_classes(weights.config.model.num_classes, flags.class_names)
-    description = describe(weights.config, classes, data_fingerprint=None)
+    description = make_description(weights.config, classes, data_fingerprint=None)
     store.write(flags.output, weights.tree, description | {"source": weights.source})
     parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.tree["params"]))
     auxiliary = "with" if weights.config.model.auxiliary else "without"

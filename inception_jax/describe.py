@@ -11,12 +11,13 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from inception_jax import cli, configuration
-from inception_jax.data import from_data
+from inception_jax import cli
+from inception_jax.config import configuration
+from inception_jax.config.resolve import resolve
 from inception_jax.errors import UsageError
 from inception_jax.models.cost import network_cost
 from inception_jax.models.options import network_config
-from inception_jax.reporting import console
+from inception_jax.runtime import console
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
@@ -93,7 +94,7 @@ def comparison(rows: list[dict[str, Any]], batch_size: int) -> Table:
 
 
 def _load(file: str, overrides: list[str]) -> ConfigDict:
-    return from_data.resolve(configuration.load(file, overrides))
+    return resolve(configuration.load(file, overrides))
 
 
 def make_parser() -> cli.Parser:

@@ -6,8 +6,8 @@ Give it the flags of `train`. Each check has a verdict, and a remedy where it is
 import argparse
 
 from inception_jax import cli
-from inception_jax.distributed import processes
 from inception_jax.errors import UsageError, UserError
+from inception_jax.runtime import processes
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
@@ -15,7 +15,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     if overrides and not flags.config:
         raise UsageError(f"{overrides[0]} needs --config")
     try:
-        from inception_jax.checkup import all_checks
+        from inception_jax.tools.doctor import all_checks
     except (ImportError, RuntimeError) as error:  # the latter is JAX's, of another jaxlib
         raise UserError(f"{error}: python -m pip install -r requirements.txt") from error
     all_checks.check(flags, overrides)

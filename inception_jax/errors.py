@@ -11,7 +11,7 @@ class ExitCode(enum.IntEnum):
     DONE = 0
     ERROR = 1
     WRONG_USAGE = 2
-    START_AGAIN = 42  # preempted, stuck, or another process is lost: the same command goes on
+    RESTART = 42  # preempted, stuck, or another process is lost: the same command goes on
 
 
 class UserError(Exception):

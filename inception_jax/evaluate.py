@@ -3,7 +3,7 @@
 Several checkpoints, with commas between them, are one ensemble: their probabilities are averaged.
 """
 
-from inception_jax.distributed import preemption
+from inception_jax.runtime import preemption
 
 if __name__ == "__main__":
     preemption.listen()  # the imports below take seconds
@@ -11,9 +11,9 @@ if __name__ == "__main__":
 import argparse
 
 from inception_jax import cli
-from inception_jax.distributed import processes, watchdog
 from inception_jax.errors import UsageError
-from inception_jax.evaluation import ensemble
+from inception_jax.runtime import processes, watchdog
+from inception_jax.tasks.classification import ensemble
 
 log = cli.log
 
@@ -23,17 +23,20 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     every = flags.all_checkpoints or flags.follow
     if every and (flags.checkpoint or flags.save_predictions):
         raise UsageError("--all_checkpoints and --follow go with --workdir alone")
-    from inception_jax import json_files, workdir  # JAX, which a wrong flag need not wait for
-    from inception_jax.distributed import compiled_programs, devices
-    from inception_jax.evaluation import every_checkpoint, results
-    from inception_jax.evaluation.measurement import Asked, Measurement
+    from inception_jax.runtime import compiled_programs, devices
+    from inception_jax.storage import (  # JAX, which a wrong flag need not wait for
+        json_files,
+        workdir,
+    )
+    from inception_jax.tasks.classification import every_checkpoint, results
+    from inception_jax.tasks.classification.evaluation import EvaluationSpec, SplitEvaluation
 
     processes.join(flags)
     compiled_programs.keep()
-    asked = Asked(flags.split, flags.crops, flags.average, flags.table, tuple(overrides))
+    asked = EvaluationSpec(flags.split, flags.crops, flags.average, flags.table, tuple(overrides))
     mesh = devices.make_mesh()
     if every:
-        if processes.together():
+        if processes.is_multi_process():
             raise UsageError("--all_checkpoints and --follow are for one process")
         every_checkpoint.evaluate(
             flags.workdir, asked, mesh, weights=flags.weights, follow=flags.follow, show=print_line
@@ -41,8 +44,8 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         return
     models = ensemble.load(flags, mesh, overrides)
     with watchdog.watch(models[0].config.training.watchdog):
-        result = Measurement(models, asked, mesh).run(models, flags.save_predictions)
-    if not processes.is_first():
+        result = SplitEvaluation(models, asked, mesh).run(models, flags.save_predictions)
+    if not processes.is_primary():
         return
     if flags.table:
         print_table(result)
@@ -54,8 +57,8 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
 def print_line(result: dict) -> None:
     """One line of standard output, at once."""
-    from inception_jax import json_files
-    from inception_jax.evaluation import results
+    from inception_jax.storage import json_files
+    from inception_jax.tasks.classification import results
 
     print(json_files.to_text(results.summary(result)), flush=True)
 
@@ -64,12 +67,12 @@ def print_table(result: dict) -> None:
     """For a person, beside the JSON."""
     from rich.table import Table
 
-    from inception_jax.evaluation import table
-    from inception_jax.reporting import console
+    from inception_jax.runtime import console
+    from inception_jax.tasks.classification import table_3
 
-    lines = Table(*table.COLUMNS, caption=", ".join(result["checkpoints"]))
+    lines = Table(*table_3.COLUMNS, caption=", ".join(result["checkpoints"]))
     for row in result["table"]:
-        lines.add_row(*table.cells(row, result["table"][0]))
+        lines.add_row(*table_3.cells(row, result["table"][0]))
     console.stderr.print(lines)
 
 

@@ -14,22 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from inception_jax import cli, disk
+from inception_jax import cli
 from inception_jax.errors import UsageError, UserError
-from inception_jax.evaluation.ensemble import WEIGHTS
-from inception_jax.interop.formats import EXPORTED
+from inception_jax.storage import disk
+from inception_jax.tasks.classification.ensemble import WEIGHTS
+from inception_jax.tools.interop.formats import EXPORTED
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Writes --output and says what it wrote."""
     with written_whole(flags.output) as unfinished:
         chosen = load_format(flags.to)
-        from inception_jax.distributed import compiled_programs, devices
-        from inception_jax.evaluation import trained
+        from inception_jax.checkpoints import loaded_model
+        from inception_jax.runtime import compiled_programs, devices
 
         compiled_programs.keep()
-        checkpoint = flags.checkpoint or trained.newest_in(flags.workdir)
-        model = trained.load(checkpoint, devices.make_mesh(), weights=flags.weights)
+        checkpoint = flags.checkpoint or loaded_model.newest_in(flags.workdir)
+        model = loaded_model.load(checkpoint, devices.make_mesh(), weights=flags.weights)
         chosen.write(model, unfinished)
     cli.log.info(f"{model.weights} weights of {checkpoint}, step {model.step}, as {flags.to}:")
     files = sorted(flags.output.iterdir()) if flags.output.is_dir() else [flags.output]

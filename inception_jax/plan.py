@@ -7,9 +7,10 @@ printed is its estimate; nothing runs.
 import argparse
 import json
 
-from inception_jax import cli, configuration
-from inception_jax.planning.generations import GENERATIONS
-from inception_jax.reporting import console
+from inception_jax import cli
+from inception_jax.config import configuration
+from inception_jax.runtime import console
+from inception_jax.tools.plan.generations import GENERATIONS
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
@@ -19,14 +20,14 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     config = configuration.load(flags.config, overrides)
     import jax
 
-    from inception_jax.data import from_data
-    from inception_jax.planning import estimate, table, topology
+    from inception_jax.config.resolve import resolve
+    from inception_jax.tools.plan import estimate, table, topology
 
     jax.config.update("jax_platforms", "cpu")  # where there is a TPU, it stays free
     # JAX cannot read programs for absent devices back, and would warn each time.
     jax.config.update("jax_enable_compilation_cache", False)
     slice = topology.find_slice(flags.topology)
-    found = estimate.estimate(from_data.resolve(config), slice, search=flags.search)
+    found = estimate.estimate(resolve(config), slice, search=flags.search)
     if flags.json:
         print(json.dumps(found))
         return

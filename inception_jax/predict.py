@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image
 from rich.table import Column, Table
 
-from inception_jax import cli, disk
+from inception_jax import cli
 from inception_jax.data import image_files
 from inception_jax.data.decode import decode
 from inception_jax.errors import UserError
-from inception_jax.evaluation import ensemble
-from inception_jax.reporting import console, pictures, progress
+from inception_jax.runtime import console, pictures, progress
+from inception_jax.storage import disk
+from inception_jax.tasks.classification import ensemble
 
 TOP = 5
 THUMBNAIL = 300  # pixels, of an image in the picture
@@ -31,10 +32,12 @@ log = cli.log
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints one JSON object an image to standard output, and a table to standard error."""
     paths = list(image_files.find(flags.images))
-    from inception_jax.data.pipeline import check_data  # JAX, after what a wrong flag needs
     from inception_jax.data.sources import FileSource
-    from inception_jax.distributed import compiled_programs, devices
-    from inception_jax.evaluation.protocol import Protocol
+    from inception_jax.runtime import compiled_programs, devices
+    from inception_jax.tasks.classification.batches import (
+        check_data,  # JAX, after what a wrong flag needs
+    )
+    from inception_jax.tasks.classification.predictor import Predictor
 
     # One file that cannot be read ends it: nobody is to take an answer about nothing for one.
     overrides = [*overrides, "--config.evaluation.bad_images=error"]
@@ -46,21 +49,23 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         with model.config.unlocked():  # a larger batch would be filled up
             data = model.config.data
             data.batch_size = min(data.batch_size, len(paths) * flags.crops)
-    protocol = Protocol(
+    predictor = Predictor(
         [(model.network, model.config) for model in models],
         mesh,
         crops=flags.crops,
         average=flags.average,
     )
     weights = [(model.params, model.batch_stats) for model in models]
-    classes = np.arange(protocol.num_classes)
+    classes = np.arange(predictor.num_classes)
     source = FileSource(paths)
     shown: list[tuple[Path, list[dict]]] = []
     with (
-        protocol.answers(weights, source, classes, keep_logits=bool(flags.save_logits)) as answers,
+        predictor.predict(
+            weights, source, classes, keep_logits=bool(flags.save_logits)
+        ) as predictions,
         logits_file(flags.save_logits, len(paths)) as save,
     ):
-        for batch in progress.track(answers, "classifying", protocol.batches(len(paths))):
+        for batch in progress.track(predictions, "classifying", predictor.batches(len(paths))):
             save(batch.index, batch.logits)
             for index, row in zip(batch.index, batch.log_probabilities[-1], strict=True):
                 if np.isnan(row).any():

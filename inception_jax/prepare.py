@@ -2,9 +2,10 @@
 
 import argparse
 
-from inception_jax import cli, disk
+from inception_jax import cli
 from inception_jax.data.preparing import PREPARERS, verification
 from inception_jax.errors import UserError
+from inception_jax.storage import disk
 
 log = cli.log
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import inception_jax
-from inception_jax import cli, json_files, workdir
+from inception_jax import cli
 from inception_jax.errors import UsageError, UserError
+from inception_jax.storage import json_files, workdir
 
 if TYPE_CHECKING:
-    from inception_jax.evaluation.trained import Trained
-    from inception_jax.reporting.page import Gallery
-    from inception_jax.reporting.runs import Run
+    from inception_jax.checkpoints.loaded_model import LoadedModel
+    from inception_jax.tools.report.page import Gallery
+    from inception_jax.tools.report.runs import Run
 
 MODULE = "inception_4a"  # whose activations are drawn where nobody names one
 
@@ -36,7 +37,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         raise UsageError("an HTML page needs --output FILE.html (see --help)")
     if flags.format != "html" and _asked_for_pictures(flags):
         raise UsageError("--checkpoint, --module, --images and --features are for an HTML page")
-    from inception_jax.reporting import comparison, page, runs, tables
+    from inception_jax.tools.report import comparison, page, runs, tables
 
     found = runs.read(runs.find(flags.runs), flags.base)
     match flags.format:
@@ -62,8 +63,8 @@ def _asked_for_pictures(flags: argparse.Namespace) -> bool:
 def _galleries(found: "Sequence[Run]", flags: argparse.Namespace) -> "Iterator[Gallery]":
     """Pictures of one network; where nobody asked for them, the page says why there are none."""
     from inception_jax.data import image_files
-    from inception_jax.features import galleries
-    from inception_jax.reporting.page import Gallery
+    from inception_jax.tools.features import galleries
+    from inception_jax.tools.report.page import Gallery
 
     try:
         model = _network(found, flags.checkpoint)
@@ -82,19 +83,19 @@ def _galleries(found: "Sequence[Run]", flags: argparse.Namespace) -> "Iterator[G
         yield Gallery("More pictures", f"There are none: {reason}", ())
 
 
-def _network(found: "Sequence[Run]", checkpoint: Path | None) -> "Trained":
+def _network(found: "Sequence[Run]", checkpoint: Path | None) -> "LoadedModel":
     """That of the checkpoint, or the newest good one of the first run that has one."""
-    from inception_jax.distributed import compiled_programs, devices
-    from inception_jax.evaluation import trained
+    from inception_jax.checkpoints import loaded_model
+    from inception_jax.runtime import compiled_programs, devices
 
     compiled_programs.keep()
     mesh = devices.make_mesh()
     if checkpoint:
-        return trained.load(checkpoint, mesh)
+        return loaded_model.load(checkpoint, mesh)
     for run in found:
         if (run.folder.folder / workdir.CHECKPOINTS).is_dir():
             try:
-                return trained.load(trained.newest_in(run.folder.folder), mesh)
+                return loaded_model.load(loaded_model.newest_in(run.folder.folder), mesh)
             except UserError as error:
                 log.warning(f"no network of {run.name}: {error}")
     raise UserError("none of the runs has a good checkpoint: name one with --checkpoint")

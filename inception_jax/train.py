@@ -1,14 +1,16 @@
 """Train a network. The same command again goes on where it stopped."""
 
-from inception_jax.distributed import preemption
+from inception_jax.runtime import preemption
 
 if __name__ == "__main__":
     preemption.listen()  # the imports below take seconds
 
 import argparse
 
-from inception_jax import cli, configuration, workdir
-from inception_jax.distributed import processes
+from inception_jax import cli
+from inception_jax.config import configuration
+from inception_jax.runtime import processes
+from inception_jax.storage import workdir
 
 log = cli.log
 
@@ -16,7 +18,7 @@ log = cli.log
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Trains `flags.config` in `flags.workdir`, or only shows what it would train on."""
     config = configuration.load(flags.config, overrides)
-    from inception_jax.distributed import compiled_programs  # JAX, after what a wrong flag needs
+    from inception_jax.runtime import compiled_programs  # JAX, after what a wrong flag needs
     from inception_jax.training import loop
     from inception_jax.training.preview import preview
 

@@ -31,11 +31,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rich.table import Table
 
-from inception_jax import cli, json_files, locks, workdir
+from inception_jax import cli
 from inception_jax.errors import ExitCode, PreemptedError, UsageError, UserError
 from inception_jax.launching import sweeps
 from inception_jax.launching.sweeps import Run
-from inception_jax.reporting import console, run_folder
+from inception_jax.runtime import console
+from inception_jax.storage import json_files, locks, workdir
+from inception_jax.tools.report import run_folder
 
 JOURNAL = "journal.jsonl"  # what was done: one object an event
 LOGS = "logs"  # what each run said, NAME.log
@@ -196,11 +198,11 @@ def _ended(run: Run, code: int, sweep: Sweep, stopped: bool) -> str:
         evaluation = [line for line in found.metrics if "split" in line][-1]
         sweep.note(run, "done", f"{evaluation['split']} top-1 {evaluation['top1']:.4f}")
         return "done"
-    if stopped and code in (ExitCode.START_AGAIN, -signal.SIGTERM, -signal.SIGINT):
+    if stopped and code in (ExitCode.RESTART, -signal.SIGTERM, -signal.SIGINT):
         sweep.note(run, "stopped")
         return "stopped"
     in_vain = sweep.starts_in_vain(run, found.step)
-    if code == ExitCode.START_AGAIN and in_vain < STARTS_WITHOUT_PROGRESS:
+    if code == ExitCode.RESTART and in_vain < STARTS_WITHOUT_PROGRESS:
         sweep.note(run, "preempted, to be started again")
         return "again"
     sweep.note(run, "failed", _last_line(sweep.output / LOGS / f"{run.name}.log", code))

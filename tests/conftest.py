@@ -38,15 +38,15 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from inception_jax import cli, configuration
+from inception_jax import cli
 from inception_jax.checkpoints import store
-from inception_jax.checkpoints.describe import describe
-from inception_jax.data import pipeline
-from inception_jax.distributed import compiled_programs
+from inception_jax.checkpoints.description import make_description
+from inception_jax.config import configuration
 from inception_jax.errors import ExitCode
-from inception_jax.evaluation import protocol
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
+from inception_jax.runtime import compiled_programs
+from inception_jax.tasks.classification import batches, predictor
 from inception_jax.training import loop
 
 ROOT = Path(__file__).parent.parent
@@ -155,7 +155,7 @@ def call(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 @contextlib.contextmanager
 def process_state_kept() -> Iterator[None]:
     """Gives back what a command sets for its whole process, and names bad images anew."""
-    pipeline._warn_once.cache_clear()
+    batches._warn_once.cache_clear()
     logs = [logging.getLogger(name) for name in ("inception_jax", "absl", "asyncio")]
     before = [(log.level, log.propagate, list(log.handlers)) for log in logs]
     hooks = sys.unraisablehook, threading.excepthook
@@ -222,7 +222,7 @@ def programs_made_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_step", make_step_and_state)
-        patch.setattr(protocol, "make_logits", once(protocol.make_logits, logits_key))
+        patch.setattr(predictor, "make_logits", once(predictor.make_logits, logits_key))
         yield
 
 
@@ -290,7 +290,7 @@ def second_network(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -
     params, batch_stats = build(network_config(config)).initial(seed=1)
     params["loss3"]["classifier"]["kernel"] *= 1000  # opinions, though of nothing
     directory = tmp_path_factory.mktemp("second") / "network"
-    description = describe(config, [str(digit) for digit in range(10)], None)
+    description = make_description(config, [str(digit) for digit in range(10)], None)
     store.write(directory, {"params": params, "batch_stats": batch_stats}, description)
     return directory
 

@@ -10,10 +10,10 @@ from flax import nnx
 from sklearn.datasets import load_sample_images
 
 from inception_jax import convert
+from inception_jax.checkpoints import loaded_model
 from inception_jax.data.normalization import normalize
-from inception_jax.distributed import devices
-from inception_jax.evaluation import trained
 from inception_jax.models.tables import AUXILIARY_HEADS
+from inception_jax.runtime import devices
 
 
 def run(name: str, weights: Path, output: Path, *overrides: str, class_names=None) -> Path:
@@ -23,8 +23,8 @@ def run(name: str, weights: Path, output: Path, *overrides: str, class_names=Non
     return output
 
 
-def load(checkpoint: Path) -> trained.Trained:
-    return trained.load(checkpoint, devices.make_mesh())
+def load(checkpoint: Path) -> loaded_model.LoadedModel:
+    return loaded_model.load(checkpoint, devices.make_mesh())
 
 
 def images(size: int) -> np.ndarray:
@@ -37,7 +37,7 @@ def images(size: int) -> np.ndarray:
     return np.stack([picture[:size, :size].astype(np.uint8) for picture in pictures])
 
 
-def outputs(model: trained.Trained, pictures: np.ndarray) -> list[np.ndarray]:
+def outputs(model: loaded_model.LoadedModel, pictures: np.ndarray) -> list[np.ndarray]:
     """Logits of uint8 images, of the main head and of auxiliary ones, in evaluation."""
 
     @jax.jit

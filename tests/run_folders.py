@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from inception_jax import configuration
+from inception_jax.config import configuration
 
 # Known without data; reading a run that does not say what its network costs means to trace it.
 NETWORK = ["--config.model.num_classes=10", "--config.model.architecture=shallow"]

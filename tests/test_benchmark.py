@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from conftest import ROOT, Command
 
-from inception_jax.benchmarking import startup, step, throughput
-from inception_jax.benchmarking.input import OURS, SAMPLE, Sample, jpeg_files
-from inception_jax.benchmarking.peers import process
 from inception_jax.data.sources import Example
 from inception_jax.errors import UserError
 from inception_jax.models.network import build
 from inception_jax.models.options import GoogLeNetConfig
+from inception_jax.tools.benchmark import startup_time, step_time, throughput
+from inception_jax.tools.benchmark.input_time import OURS, SAMPLE, Sample, jpeg_files
+from inception_jax.tools.benchmark.peers import process
 
 QUICK = [
     "--seconds", "0.2", "--repeats", "1",
@@ -225,10 +225,10 @@ def test_steps_and_forward_passes(command):
     assert not any("ratio" in field for field in found)
 
 
-# Answers as a peer does, and says what it was told to do.
+# Predictions as a peer does, and says what it was told to do.
 PEER = """
-from inception_jax.benchmarking import throughput
-from inception_jax.benchmarking.peers import answering
+from inception_jax.tools.benchmark import throughput
+from inception_jax.tools.benchmark.peers import answering
 
 spec = answering.read_spec()
 if spec["image_size"] == 81:
@@ -250,8 +250,8 @@ def stand_in(monkeypatch, tmp_path) -> None:
 
 def test_steps_beside_a_peer(command, stand_in, monkeypatch):
     """Without our own steps, of which others have the test."""
-    monkeypatch.setattr(step, "_training_steps", lambda *_: itertools.repeat(None))
-    monkeypatch.setattr(step, "forward_passes", lambda *_: itertools.repeat(None))
+    monkeypatch.setattr(step_time, "_training_steps", lambda *_: itertools.repeat(None))
+    monkeypatch.setattr(step_time, "forward_passes", lambda *_: itertools.repeat(None))
     found = json.loads(command(*STEP, "--peer", "plain", "--repeats", "2", "--json").stdout)
     assert found["peer"] == {"name": "plain", "version": "1.0"}
     for work in ("train", "forward"):
@@ -335,7 +335,7 @@ def test_starts_by_turns(command, monkeypatch):
         caches.append(cache.name)
         return next(seconds)
 
-    monkeypatch.setattr(startup, "_start", start)
+    monkeypatch.setattr(startup_time, "_start", start)
     arguments = ("benchmark", "startup", "--config", "configs/smoke.py", "--repeats", "2")
     found = json.loads(command(*arguments, "--json").stdout)
     assert caches == ["first", "cache_0", "cache_0", "cache_1", "cache_1"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inception_jax import configuration
+from inception_jax.config import configuration
 from inception_jax.errors import UsageError
 from inception_jax.models.cost import network_cost
 from inception_jax.models.network import build

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.models.channel_sums import channel_sums
+from inception_jax.models.kernels.channel_sums import channel_sums
 from inception_jax.models.layers import add_bias
 
 
@@ -50,8 +50,8 @@ def test_a_biass_gradient_is_the_sum(dtype):
 ON_TWO_DEVICES = """
 import re
 import jax, numpy as np
-from inception_jax.distributed.devices import make_mesh, replicated, split_batch
-from inception_jax.models.channel_sums import channel_sums
+from inception_jax.runtime.devices import make_mesh, replicated, split_batch
+from inception_jax.models.kernels.channel_sums import channel_sums
 
 mesh = make_mesh()
 x = np.arange(6 * 9 * 10 * 4, dtype=np.float32).reshape(6, 9, 10, 4)

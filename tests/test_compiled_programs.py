@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT
 from jax._src import compilation_cache
 
-from inception_jax.distributed import compiled_programs
-from inception_jax.distributed.compiled_programs import Store
+from inception_jax.runtime import compiled_programs
+from inception_jax.runtime.compiled_programs import Store
 
 SETTINGS = (
     "jax_compilation_cache_dir",
@@ -225,7 +225,7 @@ def test_a_program_that_another_process_removed_is_no_news(tmp_path, said):
 WRITER = """
 import sys
 from pathlib import Path
-from inception_jax.distributed.compiled_programs import Store
+from inception_jax.runtime.compiled_programs import Store
 store = Store(Path(sys.argv[1]), 40_000)
 for round in range(300):
     key = str(round % 7)

@@ -8,15 +8,15 @@ import jax
 import pytest
 from conftest import ROOT
 
-from inception_jax import configuration
-from inception_jax.data import from_data
-from inception_jax.data.pipeline import check_data
-from inception_jax.distributed import devices
+from inception_jax.config import configuration
+from inception_jax.config.resolve import resolve
 from inception_jax.errors import UsageError
 from inception_jax.models.cost import network_cost
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
-from inception_jax.planning.step import describe_batch
+from inception_jax.runtime import devices
+from inception_jax.tasks.classification.batches import check_data
+from inception_jax.tools.plan.lowered_step import describe_batch
 from inception_jax.training.loop import make_plan, make_step
 
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("*.py"))
@@ -45,7 +45,7 @@ def test_the_whole_training_step_can_be_traced(path, modules):
         if config.model.architecture == "googlenet":
             config.model.architecture = "shallow"  # the modules between are more of the same
     assert config.is_locked
-    config = from_data.resolve(config)
+    config = resolve(config)
     check_data(config)
     mesh = devices.make_mesh()
     step, state = make_step(config, build(network_config(config)), make_plan(config, 60_000), mesh)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inception_jax import configuration
+from inception_jax.config import configuration
 from inception_jax.errors import UsageError
 
 CONFIGS = ["configs/googlenet.py", "configs/digits.py", "configs/smoke.py"]
@@ -88,7 +88,7 @@ def test_configs_of_older_checkpoints_are_completed_with_what_they_did():
     """A checkpoint from before photometric distortions was trained without any."""
     new = configuration.to_dict(configuration.load("configs/digits.py"))
     old = {name: value for name, value in new.items() if name != "photometric"}
-    for field in configuration.ADDED_FIELDS:
+    for field in configuration.LEGACY_DEFAULTS:
         section, name = field.split(".")
         if section in old:
             old[section] = {key: value for key, value in old[section].items() if key != name}

@@ -28,14 +28,22 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 from published_names import CONVOLUTIONS
 
-from inception_jax import configuration, convert
+from inception_jax import convert
 from inception_jax.checkpoints import integrity, store
-from inception_jax.distributed import devices
+from inception_jax.config import configuration
 from inception_jax.errors import UsageError, UserError
-from inception_jax.interop import caffe_onnx, files, published, tables, tf_slim, torchvision
-from inception_jax.interop.published import CONFIGS
 from inception_jax.models.network import build
 from inception_jax.models.options import GoogLeNetConfig, network_config
+from inception_jax.runtime import devices
+from inception_jax.tools.interop import (
+    caffe_onnx,
+    files,
+    published,
+    tf_slim,
+    torchvision,
+    weight_maps,
+)
+from inception_jax.tools.interop.published import CONFIGS
 from inception_jax.training import warm_start
 from inception_jax.training.state import TrainState
 
@@ -69,7 +77,7 @@ def test_names_are_the_published_ones():
 def their_tensors(module, *overrides: str, seed: int = 0) -> dict[str, np.ndarray]:
     """Random tensors of a format, of the network in its config."""
     network = build(network_config(configuration.load(str(CONFIGS / module.CONFIG), overrides)))
-    table = tables.make_table(network, module.layers(network.config, {}))
+    table = weight_maps.make_table(network, module.layers(network.config, {}))
     shapes = {"params": network.params, "batch_stats": network.batch_stats}
     rng = np.random.default_rng(seed)
     return {

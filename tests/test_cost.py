@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT
 from flax import nnx
 
-from inception_jax import configuration
-from inception_jax.data import from_data
+from inception_jax.config import configuration
+from inception_jax.config.resolve import resolve
 from inception_jax.errors import UsageError
 from inception_jax.models.cost import LayerCost, NetworkCost, network_cost
 from inception_jax.models.network import Network, build
@@ -55,7 +55,7 @@ def load(file: str) -> GoogLeNetConfig:
     known = {"model.num_classes": 10, "data.image_size": 64}
     fields = configuration.flatten(asks.to_dict())
     answers = [f"--config.{field}={value}" for field, value in known.items() if not fields[field]]
-    return network_config(from_data.resolve(configuration.load(file, answers)))
+    return network_config(resolve(configuration.load(file, answers)))
 
 
 @functools.cache

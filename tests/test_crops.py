@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from inception_jax.data import crops, order
+from inception_jax.data import order
+from inception_jax.data.augmentation import random_crop
 from inception_jax.data.decode import EncodedImage
 
 AREA, ASPECT_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -20,7 +21,7 @@ def coordinates(height: int, width: int) -> np.ndarray:
 
 def sample_boxes(height: int, width: int, count: int = 4000) -> np.ndarray:
     draws = np.random.default_rng(0).random((count, 10, 4))
-    return np.array([crops.sample_box(height, width, d, AREA, ASPECT_RATIO) for d in draws])
+    return np.array([random_crop.sample_box(height, width, d, AREA, ASPECT_RATIO) for d in draws])
 
 
 def test_boxes_have_the_papers_area_and_aspect_ratio():
@@ -60,7 +61,7 @@ def crop(image: EncodedImage, draws: np.ndarray, **changes: Any) -> np.ndarray:
         "kind": "inception", "size": 32, "area": AREA, "aspect_ratio": ASPECT_RATIO, "flip": False,
         "interpolations": ("bilinear",), "exact": False,
     }  # fmt: skip
-    training_crop = crops.TrainingCrop(**(fields | changes))
+    training_crop = random_crop.TrainingCrop(**(fields | changes))
     out = np.empty((training_crop.size, training_crop.size, 3), np.uint8)
     training_crop(image, draws, out)
     return out
@@ -69,8 +70,12 @@ def crop(image: EncodedImage, draws: np.ndarray, **changes: Any) -> np.ndarray:
 def test_drawn_areas_and_aspect_ratios_are_uniform():
     """Kolmogorov-Smirnov at 1 %; small boxes, so that the first attempt always fits."""
     count, area = 5000, (0.08, 0.5)
-    draws = [order.uniform_draws(1, 0, i, crops.TRAINING_CROP_DRAWS)[:-2] for i in range(count)]
-    boxes = [crops.sample_box(4000, 4000, d.reshape(-1, 4), area, ASPECT_RATIO) for d in draws]
+    draws = [
+        order.uniform_draws(1, 0, i, random_crop.TRAINING_CROP_DRAWS)[:-2] for i in range(count)
+    ]
+    boxes = [
+        random_crop.sample_box(4000, 4000, d.reshape(-1, 4), area, ASPECT_RATIO) for d in draws
+    ]
     _, _, height, width = np.array(boxes).T
     share = (height * width / 4000**2 - area[0]) / (area[1] - area[0])
     ratio = (width / height - ASPECT_RATIO[0]) / (ASPECT_RATIO[1] - ASPECT_RATIO[0])
@@ -85,9 +90,9 @@ def test_training_crop_shows_its_box_and_flips_half(exact):
     image = stored(coordinates(200, 240))
     flipped = 0
     for index in range(200):
-        draws = order.uniform_draws(0, 0, index, crops.TRAINING_CROP_DRAWS)
+        draws = order.uniform_draws(0, 0, index, random_crop.TRAINING_CROP_DRAWS)
         shown = crop(image, draws, flip=True, exact=exact).astype(int)
-        box = crops.sample_box(200, 240, draws[:-2].reshape(-1, 4), AREA, ASPECT_RATIO)
+        box = random_crop.sample_box(200, 240, draws[:-2].reshape(-1, 4), AREA, ASPECT_RATIO)
         top, left, height, width = box
         columns, rows = shown[0, :, 0], shown[:, 0, 1]
         mirrored = columns[0] > columns[-1]
@@ -100,10 +105,10 @@ def test_training_crop_shows_its_box_and_flips_half(exact):
 
 def test_training_crop_uses_every_interpolation():
     image = stored(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    names = tuple(crops.INTERPOLATIONS)
+    names = tuple(random_crop.INTERPOLATIONS)
 
     def chosen(draw: float, interpolations: tuple[str, ...]) -> bytes:
-        draws = np.full(crops.TRAINING_CROP_DRAWS, 0.5)
+        draws = np.full(random_crop.TRAINING_CROP_DRAWS, 0.5)
         draws[-1] = draw
         return crop(image, draws, size=24, interpolations=interpolations).tobytes()
 
@@ -117,7 +122,7 @@ def test_caffes_crop_is_a_window_of_the_squeezed_image():
     image = stored(coordinates(128, 250))
     offsets = set()
     for index in range(300):
-        draws = order.uniform_draws(0, 0, index, crops.TRAINING_CROP_DRAWS)
+        draws = order.uniform_draws(0, 0, index, random_crop.TRAINING_CROP_DRAWS)
         shown = crop(image, draws, kind="caffe", size=224).astype(int)
         columns, rows = shown[0, :, 0], shown[:, 0, 1]
         left = round((columns[112] + 0.5) * 256 / 250 - 112.5)
@@ -133,4 +138,4 @@ def test_caffes_crop_is_a_window_of_the_squeezed_image():
         for d in (0.2, 0.7)
     ]
     np.testing.assert_array_equal(mirrored[0], mirrored[1][:, ::-1])
-    assert [crops.caffe_side(size) for size in (224, 112, 32)] == [256, 128, 37]
+    assert [random_crop.caffe_side(size) for size in (224, 112, 32)] == [256, 128, 37]

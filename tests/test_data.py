@@ -12,13 +12,23 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from inception_jax import configuration
-from inception_jax.data import order, pipeline
+from inception_jax.config import configuration
+from inception_jax.data import order, read_ahead
 from inception_jax.data.decode import decode
-from inception_jax.data.evaluation_crops import PROTOCOLS, Geometry
+from inception_jax.data.read_ahead import BufferPool
 from inception_jax.data.sources import open_source
-from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
+from inception_jax.runtime import devices
+from inception_jax.tasks.classification.batches import (
+    EvaluationInput,
+    check_data,
+    evaluation_batches,
+    evaluation_memory,
+    read_evaluation_batch,
+    read_training_batch,
+    training_batches,
+)
+from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS, Geometry
 
 
 @pytest.fixture
@@ -132,14 +142,14 @@ def test_in_an_epoch_every_index_occurs_once_over_all_processes(digits, processe
     seen = []
     for step in range(20):
         parts = [slice(p * share, (p + 1) * share) for p in range(processes)]
-        batches = [pipeline.read_training_batch(source, digits, 5, step, p) for p in parts]
-        whole = pipeline.read_training_batch(source, digits, 5, step, slice(0, 24))
+        batches = [read_training_batch(source, digits, 5, step, p) for p in parts]
+        whole = read_training_batch(source, digits, 5, step, slice(0, 24))
         for name, array in whole.items():
             union = np.concatenate([batch[name] for batch in batches])
             np.testing.assert_array_equal(union, array)
         seen += [index for batch in batches for index in batch["index"].tolist()]
     assert sorted(seen) == list(range(480))
-    other_seed = pipeline.read_training_batch(source, digits, 6, 0, slice(0, 24))
+    other_seed = read_training_batch(source, digits, 6, 0, slice(0, 24))
     assert seen[:24] != other_seed["index"].tolist()
 
 
@@ -154,8 +164,8 @@ def test_a_run_that_changes_its_processes_keeps_the_order(digits, monkeypatch):
         for process in range(processes):
             monkeypatch.setattr(jax, "process_count", lambda processes=processes: processes)
             monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-            monkeypatch.setattr(pipeline, "to_devices", lambda batch, mesh: batch)
-            with pipeline.training_batches(source, digits, 0, start, stop, mesh) as batches:
+            monkeypatch.setattr(read_ahead, "to_devices", lambda batch, mesh: batch)
+            with training_batches(source, digits, 0, start, stop, mesh) as batches:
                 parts.append([batch["index"].tolist() for batch in batches])
         return [list(itertools.chain(*step)) for step in zip(*parts, strict=True)]
 
@@ -165,7 +175,7 @@ def test_a_run_that_changes_its_processes_keeps_the_order(digits, monkeypatch):
 def test_no_thread_outlives_the_batches(fake):
     fake.threads = 3
     source, before = open_source(fake, "train", 10), set(threading.enumerate())
-    with pipeline.training_batches(source, fake, 0, 0, 10**6, devices.make_mesh()) as batches:
+    with training_batches(source, fake, 0, 0, 10**6, devices.make_mesh()) as batches:
         next(batches)
         started = set(threading.enumerate()) - before
     assert started
@@ -175,7 +185,7 @@ def test_no_thread_outlives_the_batches(fake):
 
 
 def test_memory_comes_back_only_when_nobody_holds_it():
-    memory = pipeline.RecycledMemory((4, 2))
+    memory = BufferPool((4, 2))
     first = memory.take()
     first[:] = 7
     row, address = first[1], first.ctypes.data
@@ -191,10 +201,10 @@ def test_memory_comes_back_only_when_nobody_holds_it():
 def test_batches_do_not_share_memory_while_they_are_held(fake):
     """Recycled memory must not show through in a batch that somebody still has."""
     source = open_source(fake, "train", 10)
-    with pipeline.training_batches(source, fake, 0, 0, 30, devices.make_mesh()) as batches:
+    with training_batches(source, fake, 0, 0, 30, devices.make_mesh()) as batches:
         held = list(batches)
     for step, batch in enumerate(held):
-        expected = pipeline.read_training_batch(source, fake, 0, step, slice(0, 16))
+        expected = read_training_batch(source, fake, 0, step, slice(0, 16))
         np.testing.assert_array_equal(batch["image"], expected["image"])
 
 
@@ -221,9 +231,9 @@ def test_bad_training_images_are_named_and_replaced_by_the_next(digits, caplog, 
     _, indices = order.batch_order(0, 0, 64, len(good))
     bad = {int(indices[3]), int(indices[3]) + 1, int(indices[9])}
     source = Broken(good, bad)
-    batch = pipeline.read_training_batch(source, digits, 0, 0, slice(0, 64))
-    again = pipeline.read_training_batch(source, digits, 0, 0, slice(0, 64))
-    clean = pipeline.read_training_batch(good, digits, 0, 0, slice(0, 64))
+    batch = read_training_batch(source, digits, 0, 0, slice(0, 64))
+    again = read_training_batch(source, digits, 0, 0, slice(0, 64))
+    clean = read_training_batch(good, digits, 0, 0, slice(0, 64))
     for name in batch:
         np.testing.assert_array_equal(batch[name], again[name])
     replaced = np.isin(indices, sorted(bad))
@@ -238,10 +248,10 @@ def test_bad_training_images_are_named_and_replaced_by_the_next(digits, caplog, 
 def test_a_stretch_of_bad_images_is_an_error(digits):
     source = Broken(open_source(digits, "train[:50]", 10), range(50))
     with pytest.raises(UserError, match="cannot be read"):
-        pipeline.read_training_batch(source, digits, 0, 0, slice(0, 8))
+        read_training_batch(source, digits, 0, 0, slice(0, 8))
 
 
-def evaluation_input(config, **changes) -> pipeline.EvaluationInput:
+def evaluation_input(config, **changes) -> EvaluationInput:
     """One crop of each image, all classes, of a config."""
     classes = config.model.num_classes
     fields = {
@@ -249,18 +259,18 @@ def evaluation_input(config, **changes) -> pipeline.EvaluationInput:
         "classes": np.arange(classes), "num_classes": classes,
         "batch_size": config.data.batch_size, "threads": 2, "bad_images": "error",
     }  # fmt: skip
-    return pipeline.EvaluationInput(**(fields | changes))
+    return EvaluationInput(**(fields | changes))
 
 
 def test_an_evaluation_stops_at_a_bad_image_or_counts_it_as_wrong(digits):
     good, config = open_source(digits, "test", 10), configuration.load("configs/digits.py")
     source = Broken(good, [5])
     with pytest.raises(UserError, match=r"example 5 \(digit_\d+.png\) is not a readable image"):
-        pipeline.read_evaluation_batch(source, evaluation_input(config), 0, slice(0, 64))
+        read_evaluation_batch(source, evaluation_input(config), 0, slice(0, 64))
     wanted = evaluation_input(config, bad_images="wrong")
-    memory = pipeline.evaluation_memory(wanted, 64)
+    memory = evaluation_memory(wanted, 64)
     memory[0].take()[:] = 255  # what lies in memory must not be taken for an image
-    batch = pipeline.read_evaluation_batch(source, wanted, 0, slice(0, 64), memory)
+    batch = read_evaluation_batch(source, wanted, 0, slice(0, 64), memory)
     assert np.flatnonzero(batch["bad"]).tolist() == [5]
     assert np.all(batch["mask"])
     assert not batch["image"][0][5].any()
@@ -276,11 +286,11 @@ def test_an_evaluation_batch_has_all_crops_for_each_network_and_its_classes(digi
         config, geometries=geometries, crops=PROTOCOLS[10].crops, batch_size=4, num_classes=12,
         classes=np.arange(10)[::-1] + 2,
     )  # fmt: skip
-    memory = pipeline.evaluation_memory(wanted, 2)
+    memory = evaluation_memory(wanted, 2)
     for one in memory:
         one.take()[:] = 255
     halves = [
-        pipeline.read_evaluation_batch(source, wanted, 1, part, memory)
+        read_evaluation_batch(source, wanted, 1, part, memory)
         for part in (slice(0, 2), slice(2, 4))
     ]
     for batch in halves:
@@ -302,7 +312,7 @@ def test_training_batches_are_pure_and_split_over_processes(digits):
     source = open_source(digits, "train", 10)
 
     def read(step: int, part: slice):
-        return pipeline.read_training_batch(source, digits, 0, step, part)
+        return read_training_batch(source, digits, 0, step, part)
 
     whole, again = read(30, slice(0, 64)), read(30, slice(0, 64))
     halves = [read(30, slice(0, 32)), read(30, slice(32, 64))]
@@ -328,7 +338,7 @@ def test_the_number_of_threads_changes_nothing(fake):
     runs = []
     for threads in (1, 5):
         fake.threads = threads
-        with pipeline.training_batches(source, fake, 0, 2, 9, mesh) as batches:
+        with training_batches(source, fake, 0, 2, 9, mesh) as batches:
             runs.append([jax.device_get(batch) for batch in batches])
     assert len(runs[0]) == 7
     for one, other in zip(*runs, strict=True):
@@ -340,7 +350,7 @@ def test_the_number_of_threads_changes_nothing(fake):
 def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
     source = open_source(fake, f"test[:{examples}]", 10)
     wanted = evaluation_input(configuration.load("configs/smoke.py"), batch_size=batch_size)
-    with pipeline.evaluation_batches(source, wanted, devices.make_mesh()) as batches:
+    with evaluation_batches(source, wanted, devices.make_mesh()) as batches:
         seen = [np.asarray(b["index"])[np.asarray(b["mask"])].tolist() for b in batches]
     assert list(itertools.chain(*seen)) == list(range(examples))
 
@@ -352,7 +362,7 @@ def test_training_on_images_with_several_labels_or_none_is_refused(fake, labels,
     monkeypatch.setattr(source, "read", lambda indices: found)
     message = rf"fake train: example \d+ has {len(labels)} labels: such data is for evaluation"
     with pytest.raises(UserError, match=message):
-        pipeline.read_training_batch(source, fake, 0, 0, slice(0, 4))
+        read_training_batch(source, fake, 0, 0, slice(0, 4))
 
 
 @pytest.mark.parametrize(
@@ -370,10 +380,10 @@ def test_training_on_images_with_several_labels_or_none_is_refused(fake, labels,
 )
 def test_wrong_fields_are_named(field, value):
     config = configuration.load("configs/smoke.py")
-    pipeline.check_data(config)
+    check_data(config)
     config.data[field] = value
     with pytest.raises(UsageError, match=f"data.{field}"):
-        pipeline.check_data(config)
+        check_data(config)
 
 
 @pytest.mark.parametrize(
@@ -384,4 +394,4 @@ def test_wrong_fields_of_the_evaluation_are_named(field, value):
     config = configuration.load("configs/smoke.py")
     config.evaluation[field] = value
     with pytest.raises(UsageError, match=rf"evaluation\.{field} (is '?)?{value}"):
-        pipeline.check_data(config)
+        check_data(config)

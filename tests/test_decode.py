@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 from tensorflow_datasets.proto import tf_example_pb2
 
 from inception_jax.data import MAX_PIXELS, jpeg
-from inception_jax.data.decode import BadImageError, EncodedImage, decode
+from inception_jax.data.decode import EncodedImage, UnreadableImageError, decode
 from inception_jax.data.preparing import conversion
 from inception_jax.errors import UserError
 
@@ -174,11 +174,11 @@ def forged(side: int, kind: str) -> bytes:
     ],
 )
 def test_what_is_no_image_is_named(content, why):
-    with pytest.raises(BadImageError, match=r"^photo\.jpg ") as error:
+    with pytest.raises(UnreadableImageError, match=r"^photo\.jpg ") as error:
         decode(content, "photo.jpg")
     assert why in str(error.value)
     assert isinstance(error.value, UserError)
-    with pytest.raises(BadImageError):
+    with pytest.raises(UnreadableImageError):
         EncodedImage(content, "photo.jpg").decode_box((0, 0, 1, 1), 8)
 
 
@@ -195,7 +195,7 @@ def test_what_follows_the_image_is_ignored():
 
 @pytest.mark.parametrize("count", [270, pytest.param(3000, marks=pytest.mark.breadth)])
 def test_damaged_bytes_never_crash(count):
-    """Files with three bytes changed: each gives pixels or BadImageError, and nothing else."""
+    """Three bytes changed: a file gives pixels or UnreadableImageError, and nothing else."""
     generator = np.random.default_rng(count)
     files = [FILES[kind](PHOTO.resize((64, 48))) for kind in FILES] + [PNG[:5000]]
     outcomes = set()
@@ -208,7 +208,7 @@ def test_damaged_bytes_never_crash(count):
             image.decode()
             pixels = image.decode_box((0, 0, image.height // 2 + 1, image.width // 2 + 1), 9)
             outcomes.add(pixels.shape[2])
-        except BadImageError:
+        except UnreadableImageError:
             outcomes.add("bad")
     assert outcomes == {3, "bad"}
 

@@ -19,19 +19,20 @@ import pytest
 from conftest import ROOT
 from faults.jobs import job
 
-from inception_jax import configuration, json_files, locks
 from inception_jax.checkpoints import store
-from inception_jax.checkpoints.describe import describe
-from inception_jax.checkup import data, folder, machine
-from inception_jax.checkup import job as job_checks
-from inception_jax.checkup.examination import Check, examine
-from inception_jax.checkup.subject import Subject
-from inception_jax.checkup.verdict import Finding, Verdict, joint
+from inception_jax.checkpoints.description import make_description
+from inception_jax.config import configuration
 from inception_jax.data.sources import FileSource
-from inception_jax.distributed import devices, processes
 from inception_jax.errors import UserError
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
+from inception_jax.runtime import devices, processes
+from inception_jax.storage import json_files, locks
+from inception_jax.tools.doctor import data_checks, machine_checks, workdir_checks
+from inception_jax.tools.doctor import job_checks as job_checks
+from inception_jax.tools.doctor.examination import Check, examine
+from inception_jax.tools.doctor.subject import Subject
+from inception_jax.tools.doctor.verdict import Finding, Verdict, joint
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.state import initial_state
 
@@ -116,27 +117,27 @@ def test_other_facts_than_those_of_process_0_fail():
 def test_requirements_that_are_not_met():
     numpy_version = np.__version__
     texts = ["numpy>=1", "numpy<1", "no-such-thing>=2", "nor-this; extra == 'tpu'"]
-    assert [str(one) for one in machine.unmet(texts)] == [
+    assert [str(one) for one in machine_checks.unmet(texts)] == [
         f"numpy is {numpy_version}, outside of <1",
         "no-such-thing is not installed",
     ]
-    assert [one.requirement.name for one in machine.unmet(texts[3:], "tpu")] == ["nor-this"]
+    assert [one.requirement.name for one in machine_checks.unmet(texts[3:], "tpu")] == ["nor-this"]
 
 
 def test_the_requirements_are_those_of_the_package(monkeypatch):
     def no_package(name: str) -> list[str]:
-        raise machine.importlib.metadata.PackageNotFoundError(name)
+        raise machine_checks.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(machine.importlib.metadata, "requires", no_package)
-    lines = machine.requirements()
+    monkeypatch.setattr(machine_checks.importlib.metadata, "requires", no_package)
+    lines = machine_checks.requirements()
     assert "jax>=0.10.2,<0.13" in lines
-    assert machine.unmet(lines) == []
+    assert machine_checks.unmet(lines) == []
 
 
 def test_another_version_is_a_warning_and_a_missing_library_a_failure(monkeypatch):
     for text, verdict in (("numpy<1", Verdict.WARNING), ("no-such-thing", Verdict.FAILED)):
-        monkeypatch.setattr(machine, "requirements", lambda text=text: ["jax", text])
-        found = machine.versions(Subject())
+        monkeypatch.setattr(machine_checks, "requirements", lambda text=text: ["jax", text])
+        found = machine_checks.versions(Subject())
         assert found.verdict == verdict
         assert found.remedy == f"python -m pip install '{text}'"
 
@@ -156,7 +157,7 @@ def test_another_version_is_a_warning_and_a_missing_library_a_failure(monkeypatc
 def test_an_accelerator_that_is_not_used(tmp_path, file, environment, found):
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).touch()
-    unused = machine.unused_accelerator(tmp_path, environment)
+    unused = machine_checks.unused_accelerator(tmp_path, environment)
     if unused is None:
         assert found is None
     else:
@@ -166,9 +167,9 @@ def test_an_accelerator_that_is_not_used(tmp_path, file, environment, found):
 
 
 def test_an_unused_accelerator_is_a_warning(monkeypatch):
-    assert machine.devices(Subject()).verdict == Verdict.OK
-    monkeypatch.setattr(machine, "unused_accelerator", lambda: ("a TPU", "use it"))
-    found = machine.devices(Subject())
+    assert machine_checks.devices(Subject()).verdict == Verdict.OK
+    monkeypatch.setattr(machine_checks, "unused_accelerator", lambda: ("a TPU", "use it"))
+    found = machine_checks.devices(Subject())
     assert (found.verdict, found.remedy) == (Verdict.WARNING, "use it")
     assert found.found.endswith("x cpu, although there is a TPU")
 
@@ -179,7 +180,7 @@ def test_devices_that_do_not_start(monkeypatch):
 
     monkeypatch.setattr(jax, "local_devices", fail)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    found = verdicts(machine.CHECKS + job_checks.CHECKS, Subject())
+    found = verdicts(machine_checks.CHECKS + job_checks.CHECKS, Subject())
     assert found["devices"].verdict == Verdict.FAILED
     told = "JAX cannot start them (JAX_PLATFORMS is cuda): it does not say why"
     assert found["devices"].found == told
@@ -189,8 +190,8 @@ def test_devices_that_do_not_start(monkeypatch):
 def test_few_open_files_are_a_warning():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (machine.LEAST_OPEN_FILES - 1, hard))
-        found = machine.open_files(Subject())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (machine_checks.LEAST_OPEN_FILES - 1, hard))
+        found = machine_checks.open_files(Subject())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert found.verdict == Verdict.WARNING
@@ -203,13 +204,13 @@ def test_the_compilation_cache(tmp_path, monkeypatch):
     folder = tmp_path / "inception_jax" / "compiled"
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        assert machine.compilation_cache(Subject()) == Finding(Verdict.OK, str(folder))
+        assert machine_checks.compilation_cache(Subject()) == Finding(Verdict.OK, str(folder))
         folder.chmod(0o777)
-        found = machine.compilation_cache(Subject())
+        found = machine_checks.compilation_cache(Subject())
         assert found.verdict == Verdict.WARNING
         assert "JAX_COMPILATION_CACHE_DIR" in found.remedy
         jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-        assert machine.compilation_cache(Subject()) == Finding(Verdict.OK, str(tmp_path))
+        assert machine_checks.compilation_cache(Subject()) == Finding(Verdict.OK, str(tmp_path))
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
 
@@ -261,13 +262,15 @@ def test_clocks(difference):
 
 
 def test_a_good_config():
-    found = verdicts(data.CHECKS, SMOKE)
+    found = verdicts(data_checks.CHECKS, SMOKE)
     assert {finding.verdict for finding in found.values()} == {Verdict.OK}
     assert "64 images in train, 64 images in test, 10 classes" in found["data"].found
 
 
 def test_a_config_that_cannot_be_read():
-    found = verdicts(data.CHECKS, Subject("configs/smoke.py", ["--config.data.batch_sise=1"]))
+    found = verdicts(
+        data_checks.CHECKS, Subject("configs/smoke.py", ["--config.data.batch_sise=1"])
+    )
     assert found["config"].found.endswith("did you mean 'data.batch_size'?")
     assert [finding.verdict for finding in found.values()] == [
         Verdict.FAILED,
@@ -290,7 +293,7 @@ def test_what_a_config_asks_in_vain(tmp_path, field, row, words):
     overrides = [f"--config.{field}", f"--config.data.data_dir={tmp_path}"]
     if field == "data.source=tfds":
         overrides.append("--config.data.name=digits")
-    found = verdicts(data.CHECKS, Subject("configs/smoke.py", overrides))
+    found = verdicts(data_checks.CHECKS, Subject("configs/smoke.py", overrides))
     assert found[row].verdict == Verdict.FAILED
     assert words in found[row].found
     assert found["config"].verdict == Verdict.OK
@@ -298,7 +301,7 @@ def test_what_a_config_asks_in_vain(tmp_path, field, row, words):
 
 def test_a_batch_that_the_devices_cannot_share(monkeypatch):
     monkeypatch.setattr(devices, "make_mesh", lambda: SimpleNamespace(size=3))
-    found = verdicts(data.CHECKS[:2], SMOKE)["batch size"]
+    found = verdicts(data_checks.CHECKS[:2], SMOKE)["batch size"]
     assert found.verdict == Verdict.FAILED
     assert "use a multiple of 3" in found.found
 
@@ -310,7 +313,7 @@ def test_the_last_image_is_decoded(tmp_path):
     files[1].write_bytes(files[1].read_bytes()[:-200])
     subject = Subject("configs/smoke.py")
     subject.__dict__["sources"] = {"train": FileSource(files)}
-    found = verdicts(data.CHECKS, subject)["data"]
+    found = verdicts(data_checks.CHECKS, subject)["data"]
     assert found.verdict == Verdict.FAILED
     assert "last.jpg is not a readable image" in found.found
 
@@ -331,58 +334,58 @@ def test_the_size_of_the_state_is_that_of_a_real_one(decay):
 
 def test_a_workdir_is_tried_and_left_as_it_was(tmp_path):
     for workdir in (tmp_path / "not" / "there", tmp_path):
-        found = folder.access(Subject(workdir=workdir))
+        found = workdir_checks.access(Subject(workdir=workdir))
         assert found.verdict == Verdict.OK, found
         assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_way_of_the_workdir(tmp_path):
     (tmp_path / "file").touch()
-    found = verdicts(folder.CHECKS, Subject(workdir=tmp_path / "file" / "run"))
+    found = verdicts(workdir_checks.CHECKS, Subject(workdir=tmp_path / "file" / "run"))
     assert found["workdir"].verdict == Verdict.FAILED
     assert found["workdir"].found.startswith(f"{tmp_path}/file is no folder")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux has a folder for nobody")
 def test_a_workdir_where_nobody_may_write():
-    found = verdicts(folder.CHECKS, Subject(workdir=Path("/proc/run")))["workdir"]
+    found = verdicts(workdir_checks.CHECKS, Subject(workdir=Path("/proc/run")))["workdir"]
     assert found.verdict == Verdict.FAILED
     assert found.found.startswith("/proc/")
 
 
 def test_a_disk_without_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder.fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(workdir_checks.fcntl, "flock", lambda *_: None)
     with pytest.raises(UserError, match="can be locked twice"):
-        folder.write_rename_and_lock(tmp_path)
+        workdir_checks.write_rename_and_lock(tmp_path)
 
     def refuse(*_):
         raise OSError(38, os.strerror(38))
 
-    monkeypatch.setattr(folder.fcntl, "flock", refuse)
+    monkeypatch.setattr(workdir_checks.fcntl, "flock", refuse)
     with pytest.raises(UserError, match="cannot be locked there"):
-        folder.write_rename_and_lock(tmp_path)
+        workdir_checks.write_rename_and_lock(tmp_path)
 
 
 def test_the_run_in_the_workdir(tmp_path):
     subject = Subject("configs/smoke.py", workdir=tmp_path)
-    assert one(folder.run, subject) == Finding(Verdict.OK, "none yet")
+    assert one(workdir_checks.run, subject) == Finding(Verdict.OK, "none yet")
     config = configuration.to_dict(subject.resolved)
     json_files.replace(tmp_path / "config.json", json.dumps(config))
-    assert one(folder.run, subject).found == "no good checkpoint: training would start over"
-    description = describe(subject.resolved, [str(label) for label in range(10)], None)
+    assert one(workdir_checks.run, subject).found == "no good checkpoint: training would start over"
+    description = make_description(subject.resolved, [str(label) for label in range(10)], None)
     store.write(tmp_path / "checkpoints" / "0", {"x": np.zeros(3)}, description)
     good = "step 0 of ? is its newest good checkpoint"
-    assert one(folder.run, subject) == Finding(Verdict.OK, good)
+    assert one(workdir_checks.run, subject) == Finding(Verdict.OK, good)
     with locks.hold(tmp_path, "training"):
-        busy = one(folder.run, subject)
+        busy = one(workdir_checks.run, subject)
     assert busy == Finding(Verdict.OK, f"{good}; another process is training in it now")
     assert not locks.is_held(tmp_path)
     (tmp_path / "checkpoints" / "7").mkdir()
-    damaged = one(folder.run, subject)
+    damaged = one(workdir_checks.run, subject)
     assert damaged.verdict == Verdict.WARNING
     assert damaged.found == f"{good}; damaged: checkpoint 7 (seal.json is missing)"
     other = Subject("configs/smoke.py", ["--config.seed=5"], tmp_path)
-    found = verdicts(folder.CHECKS, other)
+    found = verdicts(workdir_checks.CHECKS, other)
     assert found["run"].verdict == Verdict.FAILED
     assert "seed was 0, is 5" in found["run"].found
     assert found["room"].verdict == Verdict.OK
@@ -390,16 +393,16 @@ def test_the_run_in_the_workdir(tmp_path):
 
 def test_room_for_the_checkpoints(tmp_path, monkeypatch):
     subject = Subject("configs/smoke.py", workdir=tmp_path)
-    assert one(folder.room, subject).verdict == Verdict.OK
+    assert one(workdir_checks.room, subject).verdict == Verdict.OK
     size = subject.state_bytes
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5 * size - 1))
     assert (
-        one(folder.room, subject).verdict == Verdict.FAILED
+        one(workdir_checks.room, subject).verdict == Verdict.FAILED
     )  # three, the best, the one being written
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "part").write_bytes(bytes(1))
-    assert one(folder.room, subject).verdict == Verdict.OK
+    assert one(workdir_checks.room, subject).verdict == Verdict.OK
 
 
 # The command.

@@ -15,20 +15,20 @@ import tensorflow_datasets as tfds
 import written_out
 from PIL import Image
 
-from inception_jax.checkpoints import store
+from inception_jax.checkpoints import loaded_model, store
 from inception_jax.data.decode import decode
 from inception_jax.data.preparing import records, verification
 from inception_jax.data.sources import open_source
 from inception_jax.errors import UserError
-from inception_jax.evaluation import every_checkpoint, results, trained
-from inception_jax.evaluation.measurement import Asked
+from inception_jax.tasks.classification import every_checkpoint, results
+from inception_jax.tasks.classification.evaluation import EvaluationSpec
 
 SCALED = "--config.evaluation.short_side=24"  # so that the crops of a digit differ
 
 
 @pytest.fixture(scope="module")
 def newest(digits_run) -> Path:
-    return trained.newest_in(digits_run)
+    return loaded_model.newest_in(digits_run)
 
 
 def digits(checkpoint: Path, split: str) -> tuple[list[np.ndarray], np.ndarray]:
@@ -550,8 +550,8 @@ class Follower:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
         self.folder, self.shown, self.bad = folder, list[int](), dict[int, Exception]()
         self.events = list[Any]()
-        monkeypatch.setattr(every_checkpoint.trained, "load", self.load)
-        monkeypatch.setattr(every_checkpoint, "Measurement", lambda *_: self)
+        monkeypatch.setattr(every_checkpoint.loaded_model, "load", self.load)
+        monkeypatch.setattr(every_checkpoint, "SplitEvaluation", lambda *_: self)
         monkeypatch.setattr(every_checkpoint.results, "write", lambda *_: None)
         monkeypatch.setattr(every_checkpoint.time, "sleep", lambda _: self.events.pop(0)())
 
@@ -577,7 +577,7 @@ class Follower:
 
     def follow(self) -> list[int]:
         every_checkpoint.evaluate(
-            self.folder, Asked(), cast(Any, None), weights=None, follow=True,
+            self.folder, EvaluationSpec(), cast(Any, None), weights=None, follow=True,
             show=lambda result: self.shown.append(result["step"]),
         )  # fmt: skip
         return self.shown

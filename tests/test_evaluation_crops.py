@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_jax.data.evaluation_crops import PROTOCOLS, Geometry
+from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS, Geometry
 
 # Names, (height, width) and top left corners of the three squares when the shorter side is 256.
 SHAPES = {

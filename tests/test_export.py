@@ -20,19 +20,19 @@ import pytest
 from conftest import ROOT, Command
 from safetensors.numpy import load_file
 
-from inception_jax import configuration, export
-from inception_jax.checkpoints import integrity, store
-from inception_jax.checkpoints.describe import describe as checkpoint_description
-from inception_jax.data import from_data
+from inception_jax import export
+from inception_jax.checkpoints import integrity, loaded_model, store
+from inception_jax.checkpoints.description import make_description as checkpoint_description
+from inception_jax.checkpoints.loaded_model import LoadedModel
+from inception_jax.config import configuration
+from inception_jax.config.resolve import resolve
 from inception_jax.data.normalization import normalize
-from inception_jax.distributed import devices
 from inception_jax.errors import UserError
-from inception_jax.evaluation import trained
-from inception_jax.evaluation.trained import Trained
-from inception_jax.interop import formats, hugging_face, model_card, onnx_graph, stablehlo
 from inception_jax.models.cost import network_cost
 from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
+from inception_jax.runtime import devices
+from inception_jax.tools.interop import formats, hugging_face, model_card, onnx_graph, stablehlo
 
 # Every option, and sizes where the windows of stride 2 end in all ways. Options are those of any
 # number of modules: where nothing else is said, the network has three.
@@ -64,14 +64,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 def make_model(
     *, mean: tuple = (123.0, 117.0, 104.0), std: tuple = (1.0, 1.0, 1.0), image_size: int, **fields
-) -> Trained:
+) -> LoadedModel:
     """A small network in which no parameter and no batch statistic is 0 or 1."""
     config = configuration.load(str(ROOT / "configs" / "googlenet.py")).unlock()
     config.data.update(image_size=image_size, mean=mean, std=std)
     config.model.update({"num_classes": 11, "width": 0.125, "architecture": "shallow"} | fields)
     network = build(network_config(config))
     params, batch_stats = random_values(network, 0)
-    return Trained(
+    return LoadedModel(
         checkpoint=Path("run/checkpoints/3"),
         step=3,
         config=config.lock(),
@@ -97,13 +97,13 @@ def random_values(network: Network, seed: int) -> tuple[Any, Any]:
     )
 
 
-def make_images(model: Trained, count: int) -> np.ndarray:
+def make_images(model: LoadedModel, count: int) -> np.ndarray:
     """uint8 [count, size, size, 3]."""
     size = model.config.data.image_size
     return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def logits_of(model: Trained, images: np.ndarray) -> np.ndarray:
+def logits_of(model: LoadedModel, images: np.ndarray) -> np.ndarray:
     """Our network's, float32 [images, classes]."""
 
     @jax.jit
@@ -115,7 +115,7 @@ def logits_of(model: Trained, images: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def five_images(name: str) -> tuple[Trained, np.ndarray, np.ndarray]:
+def five_images(name: str) -> tuple[LoadedModel, np.ndarray, np.ndarray]:
     """One of NETWORKS, images and their logits."""
     model = make_model(**NETWORKS[name])
     images = make_images(model, 5)
@@ -132,8 +132,8 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def load(run: Path, weights: str | None = None) -> Trained:
-    return trained.load(trained.newest_in(run), devices.make_mesh(), weights)
+def load(run: Path, weights: str | None = None) -> LoadedModel:
+    return loaded_model.load(loaded_model.newest_in(run), devices.make_mesh(), weights)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("exported") / "run"
     names = [str(digit) for digit in range(10)]
-    description = checkpoint_description(from_data.resolve(config), names, "digits")
+    description = checkpoint_description(resolve(config), names, "digits")
     store.write(folder / "checkpoints" / "0", raw | {"average": average}, description)
     return folder
 
@@ -160,7 +160,7 @@ def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Digits:
     """The network of `run`, images, the first of them black, and their logits."""
 
-    model: Trained
+    model: LoadedModel
     images: np.ndarray
     logits: np.ndarray
 
@@ -281,7 +281,7 @@ def test_stablehlo_keeps_the_networks_dtype_between_bytes_and_float32():
     assert [str(aval) for aval in exported.out_avals] == ["float32[batch,11]"]
 
 
-def arrays_of(model: Trained) -> dict[str, dict[str, Any]]:
+def arrays_of(model: LoadedModel) -> dict[str, dict[str, Any]]:
     """Shape, dtype and checksum of each array."""
     tree = {"params": model.params, "batch_stats": model.batch_stats}
     return integrity.describe_arrays(tree)
@@ -427,7 +427,7 @@ def test_image_files_to_input_as_hugging_face_says_it():
 def test_weights_are_chosen(command, run, digits, tmp_path):
     output = tmp_path / "raw.onnx"
     result = command(
-        "export", "--checkpoint", trained.newest_in(run), "--to", "onnx",
+        "export", "--checkpoint", loaded_model.newest_in(run), "--to", "onnx",
         "--weights", "raw", "--output", output,
     )  # fmt: skip
     assert result.stderr.startswith("raw weights of ")

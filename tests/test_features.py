@@ -10,28 +10,28 @@ import numpy as np
 import pytest
 from conftest import Command
 
-from inception_jax.distributed import devices
+from inception_jax.checkpoints import loaded_model
+from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.errors import UsageError
-from inception_jax.evaluation import trained
-from inception_jax.evaluation.trained import Trained
-from inception_jax.features import maximization, tiles
-from inception_jax.features.activations import branch_maps
-from inception_jax.features.filters import first_filters
-from inception_jax.features.maximization import STEPS, STEPS_AT_ONCE, Unit, maximize
-from inception_jax.features.occlusion import COVER, PLACES, occlude
 from inception_jax.models.bn_inception import MODULES
 from inception_jax.models.tables import InceptionRow
+from inception_jax.runtime import devices
+from inception_jax.tools.features import maximization, tiles
+from inception_jax.tools.features.activations import branch_maps
+from inception_jax.tools.features.filters import first_filters
+from inception_jax.tools.features.maximization import STEPS, STEPS_AT_ONCE, Unit, maximize
+from inception_jax.tools.features.occlusion import COVER, PLACES, occlude
 
 
 @pytest.fixture(scope="module")
-def model(digits_run: Path) -> Trained:
+def model(digits_run: Path) -> LoadedModel:
     """A network that knows digits a little."""
     (checkpoint,) = (digits_run / "checkpoints").iterdir()
-    return trained.load(checkpoint, devices.make_mesh())
+    return loaded_model.load(checkpoint, devices.make_mesh())
 
 
 @pytest.fixture(scope="module")
-def image(model: Trained) -> np.ndarray:
+def image(model: LoadedModel) -> np.ndarray:
     """Something like a digit: a bright bar."""
     size = model.config.data.image_size
     image = np.zeros((size, size, 3), np.uint8)
@@ -39,7 +39,7 @@ def image(model: Trained) -> np.ndarray:
     return image
 
 
-def probabilities(model: Trained, normalized: np.ndarray) -> np.ndarray:
+def probabilities(model: LoadedModel, normalized: np.ndarray) -> np.ndarray:
     """Of normalised images [images, size, size, 3]."""
 
     @jax.jit
@@ -50,12 +50,12 @@ def probabilities(model: Trained, normalized: np.ndarray) -> np.ndarray:
     return np.asarray(compute(model.params, model.batch_stats, normalized))
 
 
-def normalized(model: Trained, image: np.ndarray) -> np.ndarray:
+def normalized(model: LoadedModel, image: np.ndarray) -> np.ndarray:
     data = model.config.data
     return (image.astype(np.float32) - np.float32(data.mean)) / np.float32(data.std)
 
 
-def test_filters_are_the_first_layers_weights(model: Trained):
+def test_filters_are_the_first_layers_weights(model: LoadedModel):
     kernel = np.asarray(model.params["conv1"]["3x3"]["kernel"])
     pictures = first_filters(model.network, model.params)
     assert len(pictures) == kernel.shape[-1]
@@ -66,7 +66,7 @@ def test_filters_are_the_first_layers_weights(model: Trained):
         )
 
 
-def test_maps_are_those_of_the_branches(model: Trained, image: np.ndarray):
+def test_maps_are_those_of_the_branches(model: LoadedModel, image: np.ndarray):
     """Without the weights of one branch, only its maps are gone; together they are the output."""
     found = {branch.branch: branch for branch in branch_maps(model, "inception_4a", image)}
     assert list(found) == ["1x1", "3x3", "5x5", "pool_proj"]
@@ -102,7 +102,7 @@ def test_branches_have_their_channels():
         assert {name: (part.start, part.stop) for name, part in found.items()} == expected
 
 
-def test_occlusion_is_what_covering_by_hand_gives(model: Trained, image: np.ndarray):
+def test_occlusion_is_what_covering_by_hand_gives(model: LoadedModel, image: np.ndarray):
     found = occlude(model, image)
     plain = normalized(model, image)
     size = len(image)
@@ -121,7 +121,7 @@ def test_occlusion_is_what_covering_by_hand_gives(model: Trained, image: np.ndar
     assert found.drop.max() > 0.01  # it depends on something
 
 
-def test_ascent_finds_what_excites_a_unit(model: Trained, image: np.ndarray):
+def test_ascent_finds_what_excites_a_unit(model: LoadedModel, image: np.ndarray):
     units = [Unit("inception_5a", 0), Unit("inception_5a", 20)] * 8  # as many as in a report
     found = list(maximize(model, units))
     assert len(found) == STEPS // STEPS_AT_ONCE

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from inception_jax import configuration
-from inception_jax.data.from_data import resolve
-from inception_jax.data.pipeline import training_batches
+from inception_jax.config import configuration
+from inception_jax.config.resolve import resolve
 from inception_jax.data.sources import open_source
-from inception_jax.distributed import devices
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
+from inception_jax.runtime import devices
+from inception_jax.tasks.classification.batches import training_batches
 from inception_jax.training import loop
 
 STEPS = 5

@@ -16,7 +16,7 @@ from inception_jax.models.cost import network_cost
 from inception_jax.models.googlenet import Outputs
 from inception_jax.models.network import build
 from inception_jax.models.options import GoogLeNetConfig
-from inception_jax.training.losses import total_loss
+from inception_jax.tasks.classification.losses import total_loss
 
 PAPER = GoogLeNetConfig()
 

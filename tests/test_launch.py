@@ -24,7 +24,7 @@ import yaml
 from conftest import ROOT, need, tool
 from faults import slurm
 
-from inception_jax import configuration
+from inception_jax.config import configuration
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.rglob("*.sh"), *LAUNCH.rglob("*.sbatch")])

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.models import chunks
-from inception_jax.models.max_pooling import max_pool
+from inception_jax.models.kernels import chunks
+from inception_jax.models.kernels.max_pooling import max_pool
 
 
 def compare(ours, xlas, *arguments):
@@ -48,9 +48,9 @@ def test_max_pool_in_chunks_is_xlas(monkeypatch, window, stride):
 ON_TWO_DEVICES = """
 import re
 import jax, jax.numpy as jnp, numpy as np
-from inception_jax.distributed.devices import make_mesh, split_batch
-from inception_jax.models import chunks
-from inception_jax.models.max_pooling import max_pool
+from inception_jax.runtime.devices import make_mesh, split_batch
+from inception_jax.models.kernels import chunks
+from inception_jax.models.kernels.max_pooling import max_pool
 
 chunks.CACHED_BYTES = 1000  # less than an image
 mesh = make_mesh()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inception_jax.errors import UserError
-from inception_jax.evaluation.metrics import Tally, calibration_error, hits
+from inception_jax.tasks.classification.metrics import Tally, calibration_error, hits
 
 
 def test_hits_equal_a_sort():

@@ -12,15 +12,15 @@ from conftest import read_metrics
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from inception_jax import configuration
 from inception_jax.checkpoints import store
-from inception_jax.checkpoints.describe import describe
-from inception_jax.data import from_data
+from inception_jax.checkpoints.description import make_description
+from inception_jax.config import configuration
+from inception_jax.config.resolve import resolve
 from inception_jax.data.decode import EncodedImage
 from inception_jax.data.sources import open_source
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
-from inception_jax.reporting import pictures
+from inception_jax.runtime import pictures
 
 TINTS = {
     "amber": (1, 0.7, 0.3),
@@ -116,13 +116,13 @@ def run(command, own_data, tmp_path_factory) -> Path:
 
 def test_what_the_config_leaves_open_comes_from_the_data(own_data):
     config = configuration.load("configs/folder.py", [f"--config.data.data_dir={own_data}"])
-    resolved = from_data.resolve(config)
+    resolved = resolve(config)
     assert resolved.model.num_classes == 5
     assert resolved.data.image_size in (64, 96)  # the median of 40..150
     assert resolved.model.stem == ("small" if resolved.data.image_size == 64 else "imagenet")
     assert config.model.num_classes == 0
     config = configuration.override(config, ["--config.data.image_size=224"])
-    resolved = from_data.resolve(config)
+    resolved = resolve(config)
     assert (resolved.model.stem, resolved.evaluation.short_side) == ("imagenet", 256)
 
 
@@ -195,7 +195,7 @@ def digits_network(tmp_path_factory) -> Path:
     config.model.stem, config.evaluation.short_side = "small", 32
     params, batch_stats = build(network_config(config)).initial(seed=1)
     directory = tmp_path_factory.mktemp("digits") / "network"
-    description = describe(config, [str(digit) for digit in range(10)], None)
+    description = make_description(config, [str(digit) for digit in range(10)], None)
     average = {"params": params, "batch_stats": batch_stats}
     store.write(directory, {"average": average}, description)
     return directory

@@ -9,7 +9,8 @@ import pytest
 from conftest import ROOT
 from ml_collections import ConfigDict
 
-from inception_jax import cli, configuration, paths
+from inception_jax import cli, paths
+from inception_jax.config import configuration
 from inception_jax.data.tfds_source import TfdsSource
 from inception_jax.errors import UsageError
 from inception_jax.launching import sweeps

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from conftest import Command
 
-from inception_jax import configuration
-from inception_jax.distributed import peak_rates
-from inception_jax.distributed.peak_rates import peak_flops
+from inception_jax.config import configuration
 from inception_jax.models.cost import network_cost
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.models.traced_cost import training_multiply_adds
+from inception_jax.runtime import peak_rates
+from inception_jax.runtime.peak_rates import peak_flops
 
 
 def mesh(*kinds: str) -> Any:

@@ -9,9 +9,9 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 from PIL import Image, ImageEnhance
 
-from inception_jax import configuration
-from inception_jax.data import photometric
-from inception_jax.data.photometric import Distortion
+from inception_jax.config import configuration
+from inception_jax.data.augmentation import photometric
+from inception_jax.data.augmentation.photometric import Distortion
 
 PAPER = configuration.load("configs/googlenet.py").photometric
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from inception_jax.distributed import devices
 from inception_jax.errors import UsageError, UserError
-from inception_jax.planning import compiled, estimate, topology
-from inception_jax.planning.compiled import Collective, LayerCycles, Refusal
-from inception_jax.planning.estimate import COMPILATIONS, Trial, guess_largest, search_largest
-from inception_jax.planning.step import Step
+from inception_jax.runtime import devices
+from inception_jax.tools.plan import compiled, estimate, topology
+from inception_jax.tools.plan.compiled import Collective, LayerCycles, OutOfMemory
+from inception_jax.tools.plan.estimate import COMPILATIONS, Trial, guess_largest, search_largest
+from inception_jax.tools.plan.lowered_step import Step
 
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is for Linux on x86"
@@ -108,11 +108,11 @@ def test_refusals():
     """As libtpu 0.0.42 says it, and as XLA does."""
     told = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
     told += "temporaries (24.06G) exceeds available HBM (15.75G)."
-    expected = Refusal(needed=round(24.06 * 2**30), available=round(15.75 * 2**30))
-    assert compiled.parse_refusal(told) == expected
+    expected = OutOfMemory(needed=round(24.06 * 2**30), available=round(15.75 * 2**30))
+    assert compiled.parse_out_of_memory(told) == expected
     used = "Ran out of memory in memory space hbm. Used 24.06G of 15.75G hbm. Exceeded hbm capacity"
-    assert compiled.parse_refusal(used) == expected
-    assert compiled.parse_refusal("INTERNAL: something else") is None
+    assert compiled.parse_out_of_memory(used) == expected
+    assert compiled.parse_out_of_memory("INTERNAL: something else") is None
 
 
 def fixed_and_growing(fixed: int, each: int, available: int):
@@ -180,8 +180,8 @@ COMPILES_A_LITTLE = """
 import json, sys
 import jax, jax.numpy as jnp
 from pathlib import Path
-from inception_jax.distributed import devices
-from inception_jax.planning import compiled, topology
+from inception_jax.runtime import devices
+from inception_jax.tools.plan import compiled, topology
 
 found = {}
 for name in ("v5e:1x1", "v5e:2x4", "v5e:16x16", "v4:2x2x2", "v3:2x2", "v5p:2x2x2", "v6e:2x4"):
@@ -207,8 +207,8 @@ w = jax.ShapeDtypeStruct((64, 128), jnp.float32, sharding=devices.replicated(mes
 for rows, file in ((64 * 1024, "fits"), (512 * 1024 * 1024, "refused")):
     x = jax.ShapeDtypeStruct((rows, 64), jnp.float32, sharding=devices.split_batch(mesh))
     step = jax.jit(jax.grad(loss), out_shardings=devices.replicated(mesh))
-    program = compiled.compile_or_refuse(step.lower(w, x))
-    if isinstance(program, compiled.Refusal):
+    program = compiled.compile_within_memory(step.lower(w, x))
+    if isinstance(program, compiled.OutOfMemory):
         found[file] = [program.needed, program.available]
     else:
         Path(sys.argv[1]).write_text(program.as_text())
@@ -290,7 +290,7 @@ def test_a_table_of_a_step_that_fits_and_of_one_that_does_not(command, small_sli
     def compile_step(config, mesh):
         size = config.data.batch_size
         if size > 64:
-            return Step(Refusal(2**24 * size, 2**30), state_bytes=0)
+            return Step(OutOfMemory(2**24 * size, 2**30), state_bytes=0)
         program = jax.jit(lambda x: x + 1).lower(np.zeros(size, np.float32)).compile()
         return Step(program, state_bytes=0)
 

@@ -20,7 +20,7 @@ from conftest import ROOT
 from ilsvrc_archive import encode, photograph, pixels
 from PIL import Image
 
-from inception_jax import configuration
+from inception_jax.config import configuration
 from inception_jax.data.preparing import fashion_mnist
 from inception_jax.data.preparing import folder as folders
 from inception_jax.data.sources import open_source

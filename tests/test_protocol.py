@@ -16,14 +16,20 @@ import numpy as np
 import pytest
 from written_out import OF_144, averaged, cut
 
-from inception_jax import configuration
-from inception_jax.data.evaluation_crops import PROTOCOLS
+from inception_jax.config import configuration
 from inception_jax.data.sources import Example
-from inception_jax.distributed import devices
 from inception_jax.errors import UserError
-from inception_jax.evaluation import labels
-from inception_jax.evaluation.protocol import Combination, Protocol, Share, combine, tally
 from inception_jax.models.googlenet import Outputs
+from inception_jax.runtime import devices
+from inception_jax.tasks.classification import labels
+from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS
+from inception_jax.tasks.classification.predictor import (
+    Combination,
+    CropBatching,
+    Predictor,
+    combine,
+    tally,
+)
 
 CLASSES = 4
 
@@ -32,7 +38,7 @@ CLASSES = 4
 @pytest.mark.parametrize("crops", [1, 10, 144])
 def test_crops_are_dealt_out_to_full_batches(crops, device_count):
     for batch_size in range(1, 300):
-        share = Share.of(batch_size, crops, device_count)
+        share = CropBatching.fit(batch_size, crops, device_count)
         assert crops % share.crops == 0
         assert share.images > 0
         assert share.images % device_count == 0
@@ -44,11 +50,11 @@ def test_crops_are_dealt_out_to_full_batches(crops, device_count):
 
 
 def test_shares_of_usual_batches():
-    assert Share.of(64, 1, 1) == Share(64, 1)
-    assert Share.of(64, 10, 1) == Share(6, 10)
-    assert Share.of(1440, 144, 1) == Share(10, 144)
-    assert Share.of(64, 144, 1) == Share(4, 16)
-    assert Share.of(5, 1, 4) == Share(8, 1)
+    assert CropBatching.fit(64, 1, 1) == CropBatching(64, 1)
+    assert CropBatching.fit(64, 10, 1) == CropBatching(6, 10)
+    assert CropBatching.fit(1440, 144, 1) == CropBatching(10, 144)
+    assert CropBatching.fit(64, 144, 1) == CropBatching(4, 16)
+    assert CropBatching.fit(5, 1, 4) == CropBatching(8, 1)
 
 
 @pytest.mark.parametrize("average", ["probabilities", "max"])
@@ -168,26 +174,28 @@ def expected(images, matrices) -> np.ndarray:
     )
 
 
-def protocol_of(*, batch_size: int = 16, bad_images: str = "error", **options: Any) -> Protocol:
+def protocol_of(*, batch_size: int = 16, bad_images: str = "error", **options: Any) -> Predictor:
     networks = []
     for shown in SHOWN:
         config = config_of(*shown, batch_size=batch_size)
         config.evaluation.bad_images = bad_images
         networks.append((cast(Any, Matrix()), config))
-    return Protocol(networks, devices.make_mesh(), **options)
+    return Predictor(networks, devices.make_mesh(), **options)
 
 
 @pytest.mark.parametrize("batch_size", [1, 50, 400])
 def test_every_crop_is_answered_as_if_it_were_alone(images, matrices, expected, batch_size):
-    protocol = protocol_of(
+    predictor = protocol_of(
         batch_size=batch_size,
         crops=144,
         combinations=[Combination((1,), 10), Combination((0, 1), 144)],
     )
     weights: list[Any] = [(matrix, {}) for matrix in matrices]
-    with protocol.answers(weights, source_of(images), np.arange(4), keep_logits=True) as answers:
-        found = list(answers)
-    assert len(found) == protocol.batches(len(images))
+    with predictor.predict(
+        weights, source_of(images), np.arange(4), keep_logits=True
+    ) as predictions:
+        found = list(predictions)
+    assert len(found) == predictor.batches(len(images))
     assert np.concatenate([one.index for one in found]).tolist() == list(range(len(images)))
     logits = np.concatenate([cast(np.ndarray, one.logits) for one in found])
     assert logits.shape == (len(images), 2, 144, CLASSES)
@@ -201,11 +209,11 @@ def test_every_crop_is_answered_as_if_it_were_alone(images, matrices, expected, 
 
 def test_a_network_chooses_among_the_allowed_classes_alone(images, matrices, expected):
     allowed = np.array([True, False, True, False])
-    protocol = protocol_of(allowed=allowed)
+    predictor = protocol_of(allowed=allowed)
     weights: list[Any] = [(matrix, {}) for matrix in matrices]
     source = source_of(images, labels=(0, 2))
-    with protocol.answers(weights, source, np.array([2, 2, 0, 0])) as answers:
-        (tallied,) = tally(answers, protocol)
+    with predictor.predict(weights, source, np.array([2, 2, 0, 0])) as predictions:
+        (tallied,) = tally(predictions, predictor)
     chosen = expected[:, :, OF_144[1]][..., [2, 0]]  # the labels 0 and 1 of the source, 2 and 3
     right = averaged([chosen[:, 0], chosen[:, 1]], "probabilities")
     truth = np.array([n % CLASSES // 2 for n in range(len(images))])
@@ -223,14 +231,14 @@ def test_a_bad_image_ends_it_or_counts_as_wrong(images, matrices):
     source, classes = source_of(images, encoded=b"junk"), np.arange(CLASSES)
     with (
         pytest.raises(UserError, match="image 2 is not a readable image"),
-        protocol_of(batch_size=2).answers(weights, source, classes) as answers,
+        protocol_of(batch_size=2).predict(weights, source, classes) as predictions,
     ):
-        list(answers)
+        list(predictions)
     summaries = []
     for crops, batch_size in itertools.product((1, 10), (2, 64)):
-        protocol = protocol_of(batch_size=batch_size, bad_images="wrong", crops=crops)
-        with protocol.answers(weights, source, classes) as answers:
-            (tallied,) = tally(answers, protocol)
+        predictor = protocol_of(batch_size=batch_size, bad_images="wrong", crops=crops)
+        with predictor.predict(weights, source, classes) as predictions:
+            (tallied,) = tally(predictions, predictor)
         summaries.append(tallied.summary())
         assert summaries[-1]["bad_images"] == 1
         assert summaries[-1]["examples"] == len(images)

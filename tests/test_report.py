@@ -19,11 +19,12 @@ from scipy import stats
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from inception_jax import configuration, locks
+from inception_jax.config import configuration
 from inception_jax.errors import UserError
 from inception_jax.models.cost import NetworkCost, network_cost
 from inception_jax.models.options import network_config
-from inception_jax.reporting import comparison, page, runs, tables
+from inception_jax.storage import locks
+from inception_jax.tools.report import comparison, page, runs, tables
 
 PHONE, DESK = 390, 1400  # pixels
 

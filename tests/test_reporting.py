@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from inception_jax.reporting import charts, pictures, progress
-from inception_jax.reporting.metrics_log import MetricsLog, read_lines
+from inception_jax.runtime import pictures, progress
+from inception_jax.tools.report import charts
+from inception_jax.training.metrics_log import MetricsLog, read_lines
 
 
 @pytest.fixture

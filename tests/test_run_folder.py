@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from inception_jax import configuration, locks
-from inception_jax.reporting import run_folder
+from inception_jax.config import configuration
+from inception_jax.storage import locks
+from inception_jax.tools.report import run_folder
 
 
 def write(folder, *lines, total="4 steps", log="", metrics=None):

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from inception_jax import configuration
 from inception_jax.checkpoints import store
-from inception_jax.checkpoints.describe import describe
+from inception_jax.checkpoints.description import make_description
+from inception_jax.config import configuration
 from inception_jax.errors import UserError
-from inception_jax.interop import torchvision
-from inception_jax.interop.published import CONFIGS
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
+from inception_jax.tools.interop import torchvision
+from inception_jax.tools.interop.published import CONFIGS
 
 pytestmark = pytest.mark.torch
 
@@ -146,7 +146,7 @@ def test_ours_to_torchvision_to_ours(tmp_path):
     )
     params, batch_stats = build(network_config(config)).initial(3)
     names = tuple(map(str, range(10)))
-    description = describe(config, names, data_fingerprint="x")
+    description = make_description(config, names, data_fingerprint="x")
     store.write(tmp_path / "own", {"params": params, "batch_stats": batch_stats}, description)
     own = converted.load(tmp_path / "own")
     torchvision.write(own, tmp_path / "own.pth")

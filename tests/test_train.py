@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from conftest import read_metrics
 
-from inception_jax import locks
 from inception_jax.checkpoints import integrity, store
 from inception_jax.checkpoints.integrity import SEAL
 from inception_jax.data import order
-from inception_jax.distributed import devices, processes
+from inception_jax.runtime import devices, processes
+from inception_jax.storage import locks
 
 
 def arrays(checkpoint: Path) -> dict:
@@ -156,7 +156,7 @@ def test_a_process_that_would_train_something_else_says_so(
         change(first)
         return first
 
-    monkeypatch.setattr(processes, "from_first", from_first)
+    monkeypatch.setattr(processes, "broadcast_json", from_first)
     arguments = smoke_arguments(tmp_path / "run", total=12, every=2)
     assert message in command.fails("train", *arguments, exit_code=2)
     assert not (tmp_path / "run").exists()

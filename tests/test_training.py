@@ -12,23 +12,25 @@ import optax
 import pytest
 from conftest import ROOT
 
-from inception_jax import configuration, workdir
-from inception_jax.checkup import data as data_checks
-from inception_jax.checkup.subject import Subject
-from inception_jax.checkup.verdict import Verdict
-from inception_jax.data import pipeline
+from inception_jax.config import configuration, durations
+from inception_jax.data.augmentation import mixup
 from inception_jax.data.sources import open_source
-from inception_jax.distributed import devices, processes
 from inception_jax.errors import UsageError
 from inception_jax.models.googlenet import Outputs
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
-from inception_jax.training import durations, loop, mixup
-from inception_jax.training.losses import total_loss
+from inception_jax.runtime import devices, processes
+from inception_jax.storage import workdir
+from inception_jax.tasks.classification.batches import training_batches
+from inception_jax.tasks.classification.losses import total_loss
+from inception_jax.tools.doctor import data_checks as data_checks
+from inception_jax.tools.doctor.subject import Subject
+from inception_jax.tools.doctor.verdict import Verdict
+from inception_jax.training import loop
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import SCHEDULES, make_schedule
 from inception_jax.training.state import from_tree, initial_state, to_tree, update_average
-from inception_jax.training.steps import make_train_step
+from inception_jax.training.step import make_train_step
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_a_run_warns_once_and_in_its_log(monkeypatch, tmp_path, first):
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(loop, "_resume", stop)
-    monkeypatch.setattr(processes, "is_first", lambda: first)
+    monkeypatch.setattr(processes, "is_primary", lambda: first)
     log = logging.getLogger("inception_jax")
     monkeypatch.setattr(log, "handlers", [])  # and those of the run go with it
     config = configuration.load("configs/smoke.py", ["--config.training.total=4 steps"])
@@ -308,8 +310,8 @@ def test_label_smoothing_is_cross_entropy_with_smoothed_targets():
 
 def test_shares_of_mixup_are_drawn_by_step_and_spread_as_beta():
     keys = [jax.random.fold_in(jax.random.key(0), step) for step in range(400)]
-    shares = np.array([mixup.draw_share(key, 0.2) for key in keys])
-    assert mixup.draw_share(keys[3], 0.2) == shares[3]
+    shares = np.array([mixup.sample_lambda(key, 0.2) for key in keys])
+    assert mixup.sample_lambda(keys[3], 0.2) == shares[3]
     assert shares.mean() == pytest.approx(0.5, abs=0.07)
     assert shares.var() == pytest.approx(0.25 / 1.4, abs=0.02)  # 1 / (4 (2 alpha + 1))
 
@@ -321,7 +323,7 @@ def test_a_step_with_mixup_has_the_loss_of_mixed_images_and_targets():
     (batch,) = batches(config, mesh, 1)
     _, metrics = step(devices.replicate(initial, mesh), batch)
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
-    share = float(mixup.draw_share(key, 0.4))
+    share = float(mixup.sample_lambda(key, 0.4))
     images = (np.asarray(batch["image"], np.float64) - 127.5) / 127.5
     mixed = share * images + (1 - share) * images[::-1]
     forward = jax.jit(functools.partial(network.apply, train=False))
@@ -350,7 +352,7 @@ def smoke_step(*overrides: str):
 
 def batches(config, mesh, count: int):
     source = open_source(config.data, "train", 10)
-    with pipeline.training_batches(source, config.data, 0, 0, count, mesh) as found:
+    with training_batches(source, config.data, 0, 0, count, mesh) as found:
         return list(found)
 
 

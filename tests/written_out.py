@@ -7,8 +7,8 @@ import cv2
 import jax
 import numpy as np
 
-from inception_jax.distributed import devices
-from inception_jax.evaluation import trained
+from inception_jax.checkpoints import loaded_model
+from inception_jax.runtime import devices
 
 # Which of the 144 crops those of fewer are: of the first scale and the second square.
 OF_144 = {1: [10], 10: [6, 7, 8, 9, 10, 78, 79, 80, 81, 82], 144: list(range(144))}
@@ -49,9 +49,9 @@ def cut(image: np.ndarray, size: int, short_side: int, resize: str = "short_side
 
 
 @functools.cache
-def load(checkpoint: Path) -> trained.Trained:
+def load(checkpoint: Path) -> loaded_model.LoadedModel:
     """A checkpoint, with its averaged weights where it has some."""
-    return trained.load(checkpoint, devices.make_mesh())
+    return loaded_model.load(checkpoint, devices.make_mesh())
 
 
 @functools.cache

@@ -24,10 +24,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from inception_jax import disk
 from inception_jax.checkpoints import integrity
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.errors import UserError
+from inception_jax.storage import disk
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from inception_jax.errors import UserError
 Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
 
 
-class BadImageError(UserError):
+class UnreadableImageError(UserError):
     """Bytes that are no readable image; the message starts with what they were called."""
 
 
@@ -28,7 +28,7 @@ class EncodedImage:
           name: what to call it in messages.
 
         Raises:
-          BadImageError: no readable image, a truncated one, or one of more than MAX_PIXELS.
+          UnreadableImageError: no readable image, a truncated one, or one of more than MAX_PIXELS.
         """
         self._encoded, self._name = encoded, name
         self._layout: jpeg.Layout | None = None
@@ -48,7 +48,7 @@ class EncodedImage:
           bits reduced to the upper 8, CMYK multiplied out.
 
         Raises:
-          BadImageError: damaged.
+          UnreadableImageError: damaged.
         """
         if self._pixels is not None:
             return self._pixels
@@ -68,7 +68,7 @@ class EncodedImage:
           uint8 [height, width, 3], RGB: the pixels of the box, or a reduction of them.
 
         Raises:
-          BadImageError: damaged.
+          UnreadableImageError: damaged.
         """
         top, left, height, width = box
         if self._pixels is not None:
@@ -101,13 +101,15 @@ def _read_layout(encoded: bytes, name: str) -> jpeg.Layout:
 
 def _check_size(height: int, width: int, name: str) -> None:
     if not height * width:
-        raise BadImageError(f"{name} says it has {width}x{height} pixels")
+        raise UnreadableImageError(f"{name} says it has {width}x{height} pixels")
     if height * width > MAX_PIXELS:
-        raise BadImageError(f"{name} says it has {width}x{height} pixels; {MAX_PIXELS} are allowed")
+        raise UnreadableImageError(
+            f"{name} says it has {width}x{height} pixels; {MAX_PIXELS} are allowed"
+        )
 
 
-def _bad(encoded: bytes | bytearray, name: str, why: str) -> BadImageError:
-    return BadImageError(f"{name} is not a readable image ({why}, {len(encoded)} bytes)")
+def _bad(encoded: bytes | bytearray, name: str, why: str) -> UnreadableImageError:
+    return UnreadableImageError(f"{name} is not a readable image ({why}, {len(encoded)} bytes)")
 
 
 def _decode_jpeg(

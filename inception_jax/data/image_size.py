@@ -2,7 +2,7 @@
 
 import statistics
 
-from inception_jax.data.decode import BadImageError, EncodedImage
+from inception_jax.data.decode import EncodedImage, UnreadableImageError
 from inception_jax.data.sources import Source, spread
 from inception_jax.errors import UserError
 
@@ -19,7 +19,7 @@ def fitting_size(source: Source) -> int:
     for example in source.read(spread(len(source))):
         try:
             image = EncodedImage(example.encoded, example.name)
-        except BadImageError:
+        except UnreadableImageError:
             continue
         sides.append(min(image.height, image.width))
     if not sides:

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inception_jax import configuration, paths
+from inception_jax import paths
+from inception_jax.config import configuration
 from inception_jax.errors import UsageError
 
 # Names are those of folders, which commands take in lists with commas between them.

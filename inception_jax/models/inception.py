@@ -11,7 +11,7 @@ from inception_jax.models.layers import (
     ConvUnit,
     MaxPool,
     Pooling,
-    side_by_side,
+    fused_pointwise,
     unpooled,
 )
 from inception_jax.models.rows import POOL_PADDING, POOL_WINDOW, Convolution, ModuleRow, Pool
@@ -43,7 +43,7 @@ class Inception(nnx.Module):
         first = [part for part, *_ in self.branches if _is_pointwise(part)]
         with jax.named_scope("+".join(part.name for part in first)):
             units = [getattr(self, part.name) for part in first]
-            computed = dict(zip(first, side_by_side(units, x, train=train), strict=True))
+            computed = dict(zip(first, fused_pointwise(units, x, train=train), strict=True))
         outputs = []
         for branch in self.branches:
             y = x

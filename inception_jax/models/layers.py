@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from inception_jax.models import batch_normalization, geometry
-from inception_jax.models.batch_normalization import BatchNormReLU
-from inception_jax.models.channel_sums import channel_sums
-from inception_jax.models.max_pooling import max_pool
-from inception_jax.models.response_norm import local_response_norm
+from inception_jax.models import geometry
+from inception_jax.models.kernels import batch_normalization
+from inception_jax.models.kernels.batch_normalization import BatchNormReLU
+from inception_jax.models.kernels.channel_sums import channel_sums
+from inception_jax.models.kernels.max_pooling import max_pool
+from inception_jax.models.kernels.response_norm import local_response_norm
 
 BATCH_NORM_EPSILON = 1e-3  # TF-slim and torchvision GoogLeNet
 BATCH_NORM_MOMENTUM = 0.9  # running statistics follow the last ~10 batches; short runs need that
@@ -110,10 +111,10 @@ class ConvUnit(nnx.Conv):
         rule, stride = geometry.CONVOLUTION[self.padding], self.strides[0]
         padding = [rule(size, len(kernel), stride) for size in x.shape[1:3]]
         x = _convolve(x, kernel, self.strides, padding, self.dtype)
-        return _finish([self], x, train, pool)
+        return _bias_norm_relu([self], x, train, pool)
 
 
-def side_by_side(units: Sequence[ConvUnit], x: jax.Array, *, train: bool) -> list[jax.Array]:
+def fused_pointwise(units: Sequence[ConvUnit], x: jax.Array, *, train: bool) -> list[jax.Array]:
     """The outputs of several 1x1 convolutions with stride 1 of one input, worked out as one.
 
     Each by itself would read the input again, forward and backward, and fill a product's width
@@ -121,7 +122,7 @@ def side_by_side(units: Sequence[ConvUnit], x: jax.Array, *, train: bool) -> lis
     """
     kernel = jnp.concatenate([unit.kernel[...] for unit in units], axis=-1)
     x = _convolve(x, kernel, (1, 1), "VALID", units[0].dtype)
-    x = _finish(units, x, train, unpooled)
+    x = _bias_norm_relu(units, x, train, unpooled)
     ends = list(itertools.accumulate(unit.out_features for unit in units))
     return jnp.split(x, ends[:-1], axis=-1)
 
@@ -138,7 +139,9 @@ def _convolve(
     )
 
 
-def _finish(units: Sequence[ConvUnit], x: jax.Array, train: bool, pool: Pooling) -> jax.Array:
+def _bias_norm_relu(
+    units: Sequence[ConvUnit], x: jax.Array, train: bool, pool: Pooling
+) -> jax.Array:
     """What comes after the convolutions, of outputs that lie next to one another."""
     biases = [unit.bias[...] for unit in units if unit.bias is not None]
     norms = [unit.norm for unit in units if unit.norm is not None]
@@ -147,7 +150,7 @@ def _finish(units: Sequence[ConvUnit], x: jax.Array, train: bool, pool: Pooling)
     if biases:
         x = add_bias(x, jnp.concatenate(biases).astype(x.dtype))
     if norms:
-        return pool(batch_normalization.side_by_side(norms, x, train=train))
+        return pool(batch_normalization.norm_relu_of_parts(norms, x, train=train))
     return relu(x)
 
 

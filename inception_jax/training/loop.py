@@ -12,28 +12,42 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inception_jax import configuration, json_files, paths, workdir
+from inception_jax import paths
 from inception_jax.checkpoints import store
-from inception_jax.checkpoints.describe import describe_run
-from inception_jax.data import from_data, order
-from inception_jax.data.decode import BadImageError
-from inception_jax.data.pipeline import check_data, read_ahead_bytes, training_batches
+from inception_jax.checkpoints.description import run_description
+from inception_jax.config import configuration, durations
+from inception_jax.config.resolve import resolve
+from inception_jax.data import order
+from inception_jax.data.decode import UnreadableImageError
 from inception_jax.data.sources import open_source
-from inception_jax.distributed import devices, peak_rates, preemption, processes, watchdog
 from inception_jax.errors import PreemptedError, UsageError, UserError
-from inception_jax.evaluation.protocol import make_evaluate
 from inception_jax.models.cost import network_cost
 from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
 from inception_jax.models.traced_cost import training_multiply_adds
-from inception_jax.reporting import console, progress
-from inception_jax.reporting.stopwatch import Stopwatch
-from inception_jax.training import durations, warm_start
+from inception_jax.runtime import (
+    console,
+    devices,
+    peak_rates,
+    preemption,
+    processes,
+    progress,
+    watchdog,
+)
+from inception_jax.storage import json_files, workdir
+from inception_jax.tasks.classification.batches import (
+    check_data,
+    read_ahead_bytes,
+    training_batches,
+)
+from inception_jax.tasks.classification.predictor import make_evaluate
+from inception_jax.training import warm_start
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.record import open_record
 from inception_jax.training.schedule import make_schedule
 from inception_jax.training.state import TrainState, from_tree, initial_state, to_tree
-from inception_jax.training.steps import TrainStep, make_train_step
+from inception_jax.training.step import TrainStep, make_train_step
+from inception_jax.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +144,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
       UserError: data is missing, or the loss is not finite.
     """
     mesh = devices.make_mesh()
-    config = from_data.resolve(config)
+    config = resolve(config)
     check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     network = build(network_config(config))
@@ -139,7 +153,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     plan = make_plan(config, len(source))
     train_step, state = make_step(config, network, plan, mesh)
     evaluate = make_evaluate(network, config, test, mesh)
-    description = describe_run(config, source) | {"total_steps": plan.total}
+    description = run_description(config, source) | {"total_steps": plan.total}
     _check_same_job(description, test.fingerprint)
 
     peak_flops = peak_rates.peak_flops(mesh)
@@ -152,13 +166,13 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     )
 
     with contextlib.ExitStack() as until_saved, contextlib.ExitStack() as stack:
-        if processes.is_first():
+        if processes.is_primary():
             stack.enter_context(workdir.claim(folder, description["config"]))
             costs = dataclasses.asdict(network_cost(network.config))
             json_files.replace(folder / workdir.MODEL, json_files.to_text(costs, indent=2) + "\n")
         log_file = folder / workdir.LOGS / f"process_{jax.process_index()}.log"
         console.add_file(logging.getLogger("inception_jax"), log_file)
-        if processes.is_first():
+        if processes.is_primary():
             for line in not_reached(config, plan):
                 log.warning(line)
         stack.enter_context(watchdog.watch(config.training.watchdog))
@@ -250,7 +264,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                     finish_all()
                     with watch.paused():
                         save(step)
-            except (PreemptedError, BadImageError):  # not to cost the steps so far
+            except (PreemptedError, UnreadableImageError):  # not to cost the steps so far
                 if step > saved:
                     finish_all()
                     save(step, evaluation_pending=evaluating)
@@ -283,11 +297,11 @@ def _resume(
       The state on the devices, and what its checkpoint says of itself.
     """
     found: dict[str, Any] = {}
-    if processes.is_first():
+    if processes.is_primary():
         state, found = _read_newest(state, folder, config, description, mesh)
-    if processes.together():
+    if processes.is_multi_process():
         processes.barrier("process 0 has the state")
-        state, found = devices.from_first_process(state), processes.from_first(found)
+        state, found = devices.broadcast_arrays(state), processes.broadcast_json(found)
     return devices.replicate(state, mesh), found
 
 
@@ -319,7 +333,7 @@ def _read_newest(
 def _check_same_job(description: dict[str, Any], test_fingerprint: str) -> None:
     """Raises UsageError in a process that would train something else than process 0."""
     mine = [description["config"], description["data_fingerprint"], test_fingerprint]
-    of_first = processes.from_first(mine)
+    of_first = processes.broadcast_json(mine)
     if changed := configuration.differences(of_first[0], mine[0]):
         raise UsageError(f"its config differs from process 0's in {', '.join(changed)}")
     if mine[1:] != of_first[1:]:

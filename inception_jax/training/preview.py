@@ -6,10 +6,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from inception_jax.data import from_data, photometric
-from inception_jax.data.pipeline import check_data, read_training_batch
+from inception_jax.config.resolve import resolve
+from inception_jax.data.augmentation import photometric
 from inception_jax.data.sources import open_source
-from inception_jax.reporting import pictures
+from inception_jax.runtime import pictures
+from inception_jax.tasks.classification.batches import check_data, read_training_batch
 
 
 def preview(config: ConfigDict, count: int, path: Path) -> None:
@@ -18,7 +19,7 @@ def preview(config: ConfigDict, count: int, path: Path) -> None:
     Raises:
       UserError, UsageError: as for training.
     """
-    config = from_data.resolve(config)
+    config = resolve(config)
     check_data(config)
     source = open_source(config.data, config.data.train_split, config.model.num_classes)
     config.unlock()

@@ -7,10 +7,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from inception_jax import workdir
 from inception_jax.checkpoints import store
-from inception_jax.distributed import processes
-from inception_jax.reporting.metrics_log import MetricsLog
+from inception_jax.runtime import processes
+from inception_jax.storage import workdir
+from inception_jax.training.metrics_log import MetricsLog
 from inception_jax.training.state import TrainState, to_tree
 
 
@@ -52,7 +52,7 @@ def open_record(
       resume_step: what an interrupted run has written of later steps is dropped.
       evaluated: whether an evaluation that may have been at `resume_step` is complete and saved.
     """
-    if not processes.is_first():
+    if not processes.is_primary():
         yield Record()
         return
     with (

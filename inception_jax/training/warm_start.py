@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from inception_jax.checkpoints import loaded_model
 from inception_jax.errors import UsageError
-from inception_jax.evaluation import trained
 from inception_jax.training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def start_from(
       UserError: it is no checkpoint, or damaged.
       UsageError: its layers are other ones; each is named.
     """
-    model = trained.load(checkpoint, mesh)
+    model = loaded_model.load(checkpoint, mesh)
     same_classes = model.class_names == class_names
     fresh: list[str] = []
     wrong: list[str] = []

@@ -17,8 +17,8 @@ from jax import lax
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from inception_jax.benchmarking import throughput
-from inception_jax.benchmarking.peers.answering import read_spec, say, serve
+from inception_jax.tools.benchmark import throughput
+from inception_jax.tools.benchmark.peers.answering import read_spec, say, serve
 
 #           1x1 3x3red 3x3 5x5red 5x5 pool
 MODULES = {

@@ -19,8 +19,8 @@ import plain_googlenet  # type: ignore[import-not-found]  # beside this file
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from inception_jax.distributed import devices
-from inception_jax.planning import compiled, topology
+from inception_jax.runtime import devices
+from inception_jax.tools.plan import compiled, topology
 
 CLASSES, IMAGE_SIZE = 1000, 224
 
@@ -63,7 +63,7 @@ def main() -> None:
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     step = jax.jit(train_step, donate_argnums=(0, 1), out_shardings=same)
-    program = compiled.compile_or_refuse(
+    program = compiled.compile_within_memory(
         step.lower(
             params,
             params,
@@ -72,7 +72,7 @@ def main() -> None:
             described(key.shape, key.dtype, same),
         )
     )
-    if isinstance(program, compiled.Refusal):
+    if isinstance(program, compiled.OutOfMemory):
         sys.exit(f"it takes {program.needed:,} bytes of {program.available:,}")
     memory = program.memory_analysis()
     assert memory is not None

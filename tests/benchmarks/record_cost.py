@@ -20,7 +20,7 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from inception_jax import configuration
+from inception_jax.config import configuration
 from inception_jax.training import loop
 from inception_jax.training.record import Record, open_record
 

@@ -19,10 +19,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from inception_jax import configuration
-from inception_jax.distributed import devices
+from inception_jax.config import configuration
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
+from inception_jax.runtime import devices
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.state import initial_state
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, call
 
-from inception_jax import configuration
 from inception_jax.checkpoints import store
-from inception_jax.checkpoints.describe import describe
-from inception_jax.data import from_data
+from inception_jax.checkpoints.description import make_description
+from inception_jax.config import configuration
+from inception_jax.config.resolve import resolve
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 
@@ -26,10 +26,10 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--config.training.average_decay=0.0",
     ]  # fmt: skip
     config = configuration.load(str(ROOT / "configs" / "smoke.py"), overrides)
-    config = from_data.resolve(config)
+    config = resolve(config)
     params, batch_stats = build(network_config(config)).initial(seed=1)
     directory = tmp_path_factory.mktemp("small") / "network"
-    description = describe(config, [str(digit) for digit in range(10)], None)
+    description = make_description(config, [str(digit) for digit in range(10)], None)
     store.write(directory, {"params": params, "batch_stats": batch_stats}, description)
     return directory
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import read_metrics
 
 from inception_jax.checkpoints import store
-from inception_jax.reporting.metrics_log import MetricsLog
-from inception_jax.reporting.stopwatch import Stopwatch
+from inception_jax.training.metrics_log import MetricsLog
+from inception_jax.training.stopwatch import Stopwatch
 
 # Each reading of the clock is a minute before the last one. Python's clock alone: what is compiled
 # (XLA, TensorStore) reads the system's, which a test cannot set.

@@ -15,11 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from inception_jax.checkpoints import integrity, store
+from inception_jax.checkpoints import integrity, loaded_model, store
 from inception_jax.checkpoints.integrity import SEAL, DamagedCheckpointError
-from inception_jax.distributed import devices
 from inception_jax.errors import UserError
-from inception_jax.evaluation import trained
+from inception_jax.runtime import devices
 
 UNREAD = "commit_success.txt"  # Orbax writes it last; nobody reads it and its content is free
 
@@ -264,7 +263,7 @@ def network(small_network, tmp_path_factory) -> Path:
 
 def test_a_description_that_cannot_be_is_refused_in_words(network, mesh, tmp_path):
     """Sealed anew each time, so that the seal says nothing; each error is one of ours."""
-    trained.load(network, mesh)
+    loaded_model.load(network, mesh)
     file = network / "description" / "metadata"
     original, accepted = file.read_bytes(), []
     for name, damage in WRONG.items():
@@ -273,7 +272,7 @@ def test_a_description_that_cannot_be_is_refused_in_words(network, mesh, tmp_pat
         (network / SEAL).unlink()
         integrity.seal(network)
         try:
-            trained.load(network, mesh)
+            loaded_model.load(network, mesh)
         except UserError:
             continue
         accepted.append(name)

@@ -29,7 +29,7 @@ def said(stream: IO[str] | None) -> str:
 
 LISTEN = """
     import hashlib, logging, sys, time
-    from inception_jax.distributed import preemption
+    from inception_jax.runtime import preemption
     from inception_jax.errors import PreemptedError
     preemption.listen()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -94,7 +94,7 @@ def test_what_is_stuck_ends_and_says_where():
     """A beat each half second keeps it alive; then none comes."""
     process = start("""
     import logging, time
-    from inception_jax.distributed import watchdog
+    from inception_jax.runtime import watchdog
     logging.basicConfig(level=logging.DEBUG, format="%(message)s")
 
     def read_from_a_disk_that_is_gone():
@@ -119,7 +119,7 @@ def test_what_is_stuck_ends_and_says_where():
 def test_a_run_goes_on_when_nobody_reads_what_it_says():
     process = start("""
     import logging, time
-    from inception_jax.reporting import console
+    from inception_jax.runtime import console
     log = logging.getLogger("inception_jax")
     console.attach(log)
     time.sleep(0.5)  # until nobody reads

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, read_metrics
 
-from inception_jax import json_files
 from inception_jax.checkpoints import store
 from inception_jax.data.preparing.conversion import _convert_shard, _Shard
-from inception_jax.disk import DiskError
 from inception_jax.predict import logits_file
-from inception_jax.reporting.metrics_log import MetricsLog, read_lines
+from inception_jax.storage import json_files
+from inception_jax.storage.disk import DiskError
+from inception_jax.training.metrics_log import MetricsLog, read_lines
 
 KILOBYTE = 1000
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from ilsvrc_archive import train_files, validation_files, write_archives
 
-from inception_jax.data.decode import BadImageError, EncodedImage
+from inception_jax.data.decode import EncodedImage, UnreadableImageError
 from inception_jax.data.preparing import archives
 from inception_jax.errors import UserError
-from inception_jax.interop import published
-from inception_jax.reporting.console import printable
+from inception_jax.runtime.console import printable
+from inception_jax.tools.interop import published
 
 SIDE = 50_000  # pixels: 7.5 GB as RGB
 
@@ -76,7 +76,7 @@ def tiff(side: int) -> bytes:
 def test_an_image_that_claims_gigabytes_takes_none(bomb, capfd):
     """All that reads images goes through EncodedImage."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(BadImageError, match=r"^photo (is not a readable image|says it has)"):
+    with pytest.raises(UnreadableImageError, match=r"^photo (is not a readable image|says it has)"):
         EncodedImage(bomb(SIDE), "photo").decode()
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert taken < 200_000  # kilobytes

@@ -33,7 +33,7 @@ PHASES = ("compilation", "saving", "evaluation", "another moment")
 # it says so, and waits for a line.
 HELD = """
 import itertools, sys
-from inception_jax.distributed import preemption
+from inception_jax.runtime import preemption
 preemption.listen()
 from inception_jax import cli, train
 from inception_jax.checkpoints import integrity

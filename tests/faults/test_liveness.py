@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from inception_jax.distributed import liveness, sudden_end
-from inception_jax.distributed.liveness import Liveness
+from inception_jax.runtime import liveness, sudden_end
+from inception_jax.runtime.liveness import Liveness
 
 HOSTS = ("a", "b", "c")
 

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from faults.jobs import free_port
-from inception_jax.distributed.rendezvous import meet
 from inception_jax.errors import UserError
+from inception_jax.runtime.rendezvous import meet
 
 
 def all_meet(processes: list[tuple[int, int]], seconds: float = 10) -> list[Future]:

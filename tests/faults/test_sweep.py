@@ -18,9 +18,10 @@ import pytest
 from conftest import ROOT, Command, process_state_kept, read_metrics
 from run_folders import write_run
 
-from inception_jax import cli, locks
+from inception_jax import cli
 from inception_jax.errors import ExitCode
-from inception_jax.reporting import run_folder
+from inception_jax.storage import locks
+from inception_jax.tools.report import run_folder
 
 SWEEP = """
 from inception_jax.launching.sweeps import config, grid, named, product, seeds
@@ -145,7 +146,7 @@ def test_what_has_failed_is_started_again_when_it_is_asked_for(stand_ins: StandI
 def test_a_sweep_that_is_stopped_goes_on(stand_ins: StandIns):
     """Both runs that are on save, and no other is started."""
     exit_code, message = stand_ins("--jobs", "2", a=["wait"], b=["stop"], c=[])
-    assert (exit_code, message) == (ExitCode.START_AGAIN, "stopped: the same command goes on")
+    assert (exit_code, message) == (ExitCode.RESTART, "stopped: the same command goes on")
     assert sorted(events(stand_ins.output, "stopped")) == ["a", "b"]
     assert stand_ins(a=["0"], b=["0"], c=["0"])[0] == ExitCode.DONE
     assert stand_ins.starts == ["a", "b", "c"]

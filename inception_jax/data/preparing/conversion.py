@@ -20,11 +20,12 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import dataset_info, file_adapters
 from tensorflow_datasets.proto import tf_example_pb2
 
-from inception_jax import cli, json_files, locks
+from inception_jax import cli
 from inception_jax.data import jpeg
 from inception_jax.data.decode import decode
 from inception_jax.errors import UserError
-from inception_jax.reporting import progress
+from inception_jax.runtime import progress
+from inception_jax.storage import json_files, locks
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,14 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from inception_jax import cli, locks
+from inception_jax import cli
 from inception_jax.data import image_files
 from inception_jax.data.preparing import archives, conversion, folder, records
 from inception_jax.data.preparing.records import Record
 from inception_jax.data.tfds_source import TfdsSource
 from inception_jax.errors import UsageError, UserError
-from inception_jax.reporting import progress
+from inception_jax.runtime import progress
+from inception_jax.storage import locks
 
 log = logging.getLogger(__name__)
 

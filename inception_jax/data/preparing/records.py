@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from inception_jax import locks
 from inception_jax.errors import UserError
-from inception_jax.reporting import progress
+from inception_jax.runtime import progress
+from inception_jax.storage import locks
 
 log = logging.getLogger(__name__)
 

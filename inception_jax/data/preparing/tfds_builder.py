@@ -10,10 +10,11 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from inception_jax import cli, locks
+from inception_jax import cli
 from inception_jax.data.preparing import records
 from inception_jax.data.tfds_source import check_features
 from inception_jax.errors import UsageError, UserError
+from inception_jax.storage import locks
 
 COMPLETE: Mapping[str, int] = {}  # TFDS checks its downloads itself
 

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from rich.table import Table
 
-from inception_jax.data.decode import BadImageError, EncodedImage
+from inception_jax.data.decode import EncodedImage, UnreadableImageError
 from inception_jax.data.sources import UnlabelledError
 from inception_jax.data.tfds_source import TfdsSource
 from inception_jax.errors import UserError
-from inception_jax.reporting import console, progress
+from inception_jax.runtime import console, progress
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _verify_split(folder: Path, split: str) -> SplitSummary:
             image = EncodedImage(example.encoded, example.name)
             if len(source) <= DECODED_AT_MOST:
                 image.decode()
-        except BadImageError as error:
+        except UnreadableImageError as error:
             unreadable.append(str(error))
         else:
             short_sides.append(min(image.height, image.width))

@@ -1,0 +1,76 @@
+"""What a checkpoint says of itself: enough to evaluate, predict and export with it alone."""
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+import inception_jax
+from inception_jax.checkpoints.integrity import DamagedCheckpointError
+from inception_jax.config import configuration
+from inception_jax.data.sources import Source
+
+FORMAT = 1  # of what is written here; another number is for changes that old versions misread
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def run_description(config: ConfigDict, source: Source) -> dict[str, Any]:
+    """JSON: the resolved config, label names, data fingerprint, versions and git commit."""
+    return make_description(config, source.class_names, source.fingerprint)
+
+
+def make_description(
+    config: ConfigDict, class_names: Sequence[str], data_fingerprint: str | None
+) -> dict[str, Any]:
+    """The same, of weights that may come from elsewhere: then the fingerprint is None."""
+    return {
+        "format": FORMAT,
+        "config": configuration.to_dict(config),
+        "class_names": list(class_names),
+        "data_fingerprint": data_fingerprint,
+        "versions": {
+            "inception_jax": inception_jax.__version__,
+            "python": platform.python_version(),
+            **{library: importlib.metadata.version(library) for library in _LIBRARIES},
+        },
+        "git_commit": git_commit(),
+    }
+
+
+def check_format(description: dict[str, Any]) -> None:
+    """Raises DamagedCheckpointError unless it has what `make_description` writes."""
+    if (found := description.get("format")) != FORMAT or found is True:
+        raise DamagedCheckpointError(f"it is of format {found!r}; this version reads {FORMAT}")
+    fingerprint = description.get("data_fingerprint", 0)
+    if fingerprint is not None and not isinstance(fingerprint, str):
+        raise DamagedCheckpointError("its description has no fingerprint of the data")
+    if not isinstance(config := description.get("config"), dict):
+        raise DamagedCheckpointError("its description has no config")
+    names, model = description.get("class_names"), config.get("model")
+    count = model.get("num_classes") if isinstance(model, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DamagedCheckpointError("its description has no names of the classes")
+    if len(names) != count:
+        raise DamagedCheckpointError(f"it has names of {len(names)} classes and {count} classes")
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, with + if there are uncommitted changes; None outside a checkout."""
+    folder = Path(inception_jax.__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:
+            return None  # installed somewhere inside another project's checkout
+        dirty = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

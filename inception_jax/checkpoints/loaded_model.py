@@ -1,0 +1,104 @@
+"""A trained network out of a checkpoint: all that evaluate, predict and export start from."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from inception_jax.checkpoints import integrity, store
+from inception_jax.checkpoints.description import check_format
+from inception_jax.checkpoints.integrity import DamagedCheckpointError
+from inception_jax.config import configuration
+from inception_jax.errors import UsageError, UserError
+from inception_jax.models.network import Network, build
+from inception_jax.models.options import network_config
+from inception_jax.runtime import devices
+from inception_jax.storage import workdir
+from inception_jax.tasks.classification.batches import check_data
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A network with its weights on the devices, its resolved config and its label names."""
+
+    checkpoint: Path
+    step: int
+    config: ConfigDict
+    class_names: tuple[str, ...]
+    network: Network
+    params: Any
+    batch_stats: Any
+    weights: str  # average | raw
+    description: dict[str, Any]  # what the checkpoint says of itself
+    digest: str  # SHA-256 of its seal, and so of all of it
+
+
+def load(
+    checkpoint: Path, mesh: Mesh, weights: str | None = None, *, overrides: Sequence[str] = ()
+) -> LoadedModel:
+    """Loads the weights of a checkpoint directory, verified.
+
+    Args:
+      checkpoint: WORKDIR/checkpoints/STEP, or any directory of the same form.
+      mesh: where to put the weights.
+      weights: average (Polyak) or raw; None takes the average where the run kept one.
+      overrides: --config.a.b=value, on top of the config in the checkpoint.
+
+    Raises:
+      UserError: it is no checkpoint, or damaged.
+      UsageError: it has no averaged weights, or an override does not fit.
+    """
+    try:
+        description = store.read_description(checkpoint)
+        digest = integrity.digest(checkpoint)
+        check_format(description)
+        config = configuration.override(_config(checkpoint, description["config"]), overrides)
+        check_data(config)
+        network = build(network_config(config))
+        averaged = config.training.average_decay > 0
+        if weights == "average" and not averaged:
+            raise UsageError(f"{checkpoint} has no averaged weights (training.average_decay is 0)")
+        weights = weights or ("average" if averaged else "raw")
+        values = {"params": network.params, "batch_stats": network.batch_stats}
+        target = {"average": values} if weights == "average" else values
+        tree = devices.replicate(store.restore(checkpoint, target).tree, mesh)
+    except DamagedCheckpointError as error:
+        raise UserError(f"{checkpoint} is no good checkpoint: {error}") from error
+    values = tree["average"] if weights == "average" else tree
+    return LoadedModel(
+        checkpoint=checkpoint,
+        step=description["step"],
+        config=config,
+        class_names=tuple(description["class_names"]),
+        network=network,
+        params=values["params"],
+        batch_stats=values["batch_stats"],
+        weights=weights,
+        description=description,
+        digest=digest,
+    )
+
+
+def _config(checkpoint: Path, values: dict[str, Any]) -> ConfigDict:
+    try:
+        return configuration.from_dict(values)
+    except UsageError as error:
+        raise UserError(
+            f"{checkpoint} has a config that this version cannot read: {error}"
+        ) from error
+
+
+def newest_in(run: Path) -> Path:
+    """The newest good checkpoint of a run.
+
+    Raises:
+      UserError: there is none.
+    """
+    folder = run / workdir.CHECKPOINTS
+    checkpoint = store.newest_good(folder)
+    if checkpoint is None:
+        raise UserError(f"no good checkpoint in {folder}: train first")
+    return checkpoint

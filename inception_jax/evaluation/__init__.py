@@ -1,1 +1,0 @@
-"""Evaluation: every example exactly once, whatever the batch, device and process count."""

@@ -1,1 +1,0 @@
-"""What a trained network has learnt to see, as pictures."""

@@ -1,0 +1,1 @@
+"""Operations with several forms: the plain one and those for particular devices."""

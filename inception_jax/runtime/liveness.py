@@ -1,0 +1,155 @@
+"""Which of several processes is dead, stopped or has failed: all the others say so, and end.
+
+A collective waits for ever for a process that is gone (on CPUs it fails, without a name). So each
+process counts up a number in the coordinator's key-value store. Process 0, where that store is, is
+the judge: who does not count for long is given up, and the verdict in the store ends all. The
+others give process 0 up when the store does not answer.
+"""
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from inception_jax.errors import ExitCode
+from inception_jax.runtime import sudden_end
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_BEATS = 2.0
+SECONDS_OF_SILENCE = 30.0
+
+_ALIVE, _FAILED, _VERDICT = "inception_jax/alive", "inception_jax/failed", "inception_jax/verdict"
+
+
+class Liveness:
+    """Watches over the processes from two threads of each of them."""
+
+    def __init__(self, client: Any, index: int, hosts: Sequence[str], coordinator: str):
+        """Begins to watch.
+
+        Args:
+          client: of JAX's distributed runtime; its key-value store is used.
+          index: which process this is.
+          hosts: names, one a process.
+          coordinator: HOST:PORT of process 0.
+        """
+        self._client, self._index, self._hosts = client, index, hosts
+        self._coordinator = coordinator
+        self._answered = time.monotonic()  # when the store did, last
+        self._leaving = threading.Event()
+        self._end_when_aborted()
+        for work in (self._beat, self._watch_the_store):
+            threading.Thread(target=work, name=f"liveness{work.__name__}", daemon=True).start()
+
+    def tell_failure(self, message: str, exit_code: int) -> None:
+        """Lets the others know why this process ends, and gives them the time to hear it."""
+        self._leaving.set()
+        if self._index == 0:
+            judgement = self._judgement(0, f"failed: {message}", exit_code)
+            sudden_end.within_seconds(lambda: self._announce(judgement))
+        else:
+            failure = json.dumps({"message": message, "exit_code": int(exit_code)})
+            where = f"{_FAILED}/{self._index}"
+            sudden_end.within_seconds(lambda: self._client.key_value_set(where, failure))
+
+    def wait_for_verdict(self) -> None:
+        """Returns if nobody else is to blame for an error here; else the process ends meanwhile."""
+        time.sleep(SECONDS_OF_SILENCE + 10 * SECONDS_BETWEEN_BEATS)
+
+    def stop(self) -> None:
+        """All are about to leave in peace: silence means nothing from now on."""
+        self._leaving.set()
+
+    def _beat(self) -> None:
+        now = time.monotonic()  # who dies before the first beat is silent, too
+        seen = {f"{_ALIVE}/{index}": ("", now) for index in range(len(self._hosts))}
+        count = 0
+        while not self._leaving.wait(SECONDS_BETWEEN_BEATS if count else 0):
+            count += 1
+            try:
+                self._client.key_value_set(
+                    f"{_ALIVE}/{self._index}", str(count), allow_overwrite=True
+                )
+                if self._index == 0:
+                    self._judge(seen)
+                verdicts = self._client.key_value_dir_get(_VERDICT)
+            except Exception as error:  # JAX has a kind for each; see `_watch_the_store`
+                log.debug(f"the coordinator does not answer: {error!r}")
+                continue
+            self._answered = time.monotonic()
+            for _, verdict in verdicts:
+                if not self._leaving.is_set():
+                    sudden_end.end(**json.loads(verdict))
+
+    def _judge(self, seen: dict[str, tuple[str, float]]) -> None:
+        """Gives up who has failed or was silent; `seen` has the last number of each, and when."""
+        now = time.monotonic()
+        for key, failure in self._client.key_value_dir_get(_FAILED):
+            told = json.loads(failure)
+            judgement = self._judgement(
+                _index(key), f"failed: {told['message']}", told["exit_code"]
+            )
+            self._announce(judgement)
+            return
+        for key, number in self._client.key_value_dir_get(_ALIVE):
+            if seen[key][0] != number:
+                seen[key] = number, now
+        silent = {key: now - since for key, (_, since) in seen.items()}
+        key = max(silent, key=silent.__getitem__)
+        if silent[key] > SECONDS_OF_SILENCE:
+            said = f"has been silent for {silent[key]:.0f} s: dead, stopped or cut off"
+            self._announce(self._judgement(_index(key), said, ExitCode.RESTART))
+
+    def _judgement(self, index: int, what: str, exit_code: int) -> dict[str, Any]:
+        message = f"process {index} of {len(self._hosts)}, on {self._hosts[index]}, {what}"
+        return {"message": message, "exit_code": int(exit_code)}
+
+    def _announce(self, judgement: dict[str, Any]) -> None:
+        with contextlib.suppress(Exception):  # there is one: the first counts
+            self._client.key_value_set(f"{_VERDICT}/0", json.dumps(judgement))
+        time.sleep(2 * SECONDS_BETWEEN_BEATS)  # the store ends with this process: all are to hear
+
+    def _watch_the_store(self) -> None:
+        while not self._leaving.wait(SECONDS_BETWEEN_BEATS):
+            silence = time.monotonic() - self._answered
+            if silence > SECONDS_OF_SILENCE:
+                said = f"has not answered for {silence:.0f} s: dead, stopped or cut off"
+                sudden_end.end(**self._judgement(0, said, ExitCode.RESTART))
+
+    def _end_when_aborted(self) -> None:
+        """JAX aborts from C++, with a stack and no name, as soon as process 0 is gone.
+
+        The signal of that abort comes in a thread of JAX's, so Python code may run in it; what
+        ends in other aborts goes its way.
+        """
+        libc = ctypes.CDLL(None)
+
+        def aborted(_: int) -> None:
+            if self._index != 0 and self._process_0_is_gone():
+                sudden_end.end(**self._judgement(0, "is gone", ExitCode.RESTART))
+            log.debug(f"aborted; stacks of all threads:\n{sudden_end.stacks()}")
+            libc.signal(signal.SIGABRT, None)  # SIG_DFL; abort() raises it once more
+            os.kill(os.getpid(), signal.SIGABRT)
+
+        self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)  # kept: C has its address
+        libc.signal(signal.SIGABRT, self._handler)
+
+    def _process_0_is_gone(self) -> bool:
+        host, _, port = self._coordinator.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        except OSError:
+            return True
+        return False
+
+
+def _index(key: str) -> int:
+    return int(key.rpartition("/")[2])

@@ -1,0 +1,1 @@
+"""Files on disk: a run's folder, JSON, locks, and errors of a full disk."""

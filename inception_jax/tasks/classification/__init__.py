@@ -1,0 +1,1 @@
+"""Classification of images, the paper's first task."""

@@ -1,0 +1,216 @@
+"""What a compiled TPU program says of itself: memory, work, transfers between chips, cycles."""
+
+import dataclasses
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import jax
+from jax.stages import Compiled, Lowered
+
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+)
+
+# Where the compiler has lost a name, mostly in what it made up itself.
+UNNAMED = "(no name)"
+# Named, but of no layer.
+OTHER = "(outside the layers)"
+
+# What costs next to nothing, or goes on beside the rest: no estimate is missed.
+FREE = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "ConcatBitcast",
+    *(f"{move}-{end}" for move in ("copy", "slice") for end in ("start", "done")),
+    *(f"{kind}-start" for kind in COLLECTIVES),
+}
+SMALL = 1024  # elements: those of a vector register
+
+BYTES = {unit: 2**power for unit, power in zip(" KMGTP", range(0, 60, 10), strict=True)}
+
+
+@dataclasses.dataclass(frozen=True)
+class OutOfMemory:
+    """Of a program that is too large; bytes on one device, as the compiler rounds them."""
+
+    needed: int
+    available: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line of the program of one device."""
+
+    operation: str  # fusion, all-reduce, ...; of a custom-call, what it calls
+    arrays: tuple[tuple[str, tuple[int, ...]], ...]  # of the result: ("bf16", (7, 7, 3, 64))
+    name: str  # where it comes from: jit(train_step)/jvp(conv1/7x7_s2)/conv_general_dilated, or ""
+    cycles: int | None  # the compiler's estimate, where there is one
+    fused: bool  # inside of another, whose estimate counts
+
+    @property
+    def unestimated(self) -> bool:
+        """Whether this is work for which an estimate is missing."""
+        free = self.fused or self.operation in FREE or self.collective
+        elements = sum(math.prod(shape) for _, shape in self.arrays)
+        return self.cycles is None and not free and elements > SMALL
+
+    @property
+    def collective(self) -> str | None:
+        """Its kind, if it is a transfer between devices; a start has more than the result."""
+        kind = self.operation.removesuffix("-done")
+        return kind if kind in COLLECTIVES else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """All transfers of a kind in a type; `bytes` are those of their results on one device."""
+
+    kind: str
+    dtype: str
+    arrays: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCycles:
+    """Estimated cycles of one layer on one device."""
+
+    name: str
+    forward: int
+    backward: int
+    unestimated: int  # operations for which there is no estimate
+
+
+def compile_within_memory(lowered: Lowered) -> Compiled | OutOfMemory:
+    """Compiles a program; one that takes more memory than a device has is an answer, too."""
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        refusal = parse_out_of_memory(str(error))
+        if refusal is None:
+            raise
+        return refusal
+
+
+def parse_out_of_memory(message: str) -> OutOfMemory | None:
+    """Reads "... (24.06G) exceeds available HBM (15.75G)" and "Used 24.06G of 15.75G hbm"."""
+    size = r"([\d.]+)([KMGTP]?)"
+    match = re.search(rf"\({size}\) exceeds available HBM \({size}\)", message)
+    match = match or re.search(rf"Used {size} of {size} hbm", message)
+    if match is None:
+        return None
+    needed, available = (
+        round(float(number) * BYTES[unit or " "])
+        for number, unit in (match.groups()[:2], match.groups()[2:])
+    )
+    return OutOfMemory(needed, available)
+
+
+def instructions(text: str) -> list[Instruction]:
+    """Of a program's text; a loop's body counts once, since how often it runs is not in there."""
+    found = []
+    insides = set(re.findall(r"\b(?:calls|to_apply|select|scatter)=%?([\w.-]+)", text))
+    fused = False
+    for line in text.splitlines():
+        if computation := re.match(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$", line):
+            fused = computation[1] in insides
+        match = re.match(r"\s+(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z][a-z\d-]*)\(", line)
+        if match is None:
+            continue
+        target = re.search(r'\bcustom_call_target="([^"]*)"', line)
+        name = re.search(r'\bop_name="([^"]*)"', line)
+        cycles = re.search(r'"estimated_cycles":"(\d+)"', line)
+        arrays = re.findall(r"\b([a-z][a-z\d]*)\[([\d,]*)\]", match[1])
+        found.append(
+            Instruction(
+                operation=target[1] if target else match[2],
+                arrays=tuple((dtype, _sizes(sizes)) for dtype, sizes in arrays),
+                name=name[1] if name else "",
+                cycles=int(cycles[1]) if cycles else None,
+                fused=fused,
+            )
+        )
+    return found
+
+
+def total_cycles(program: Sequence[Instruction]) -> int:
+    """One instruction after the other."""
+    return sum(instruction.cycles or 0 for instruction in program if not instruction.fused)
+
+
+def unestimated(program: Sequence[Instruction]) -> dict[str, int]:
+    """Work that has no estimate, as {"select-and-scatter": 13}; the most frequent first."""
+    return dict(Counter(one.operation for one in program if one.unestimated).most_common())
+
+
+def collectives(program: Sequence[Instruction]) -> list[Collective]:
+    """What the chips tell one another, the largest first."""
+    arrays: Counter[tuple[str, str]] = Counter()
+    size: Counter[tuple[str, str]] = Counter()
+    for instruction in program:
+        kind = instruction.collective
+        if kind is None:
+            continue
+        for dtype, shape in instruction.arrays:
+            arrays[kind, dtype] += 1
+            size[kind, dtype] += math.ceil(math.prod(shape) * _bits(dtype) / 8)
+    return [
+        Collective(kind, dtype, arrays[kind, dtype], total)
+        for (kind, dtype), total in size.most_common()
+    ]
+
+
+def cycles_by_layer(program: Sequence[Instruction], layers: Sequence[str]) -> list[LayerCycles]:
+    """In the order of `layers`; then what is in none, and what has no name.
+
+    A fusion counts for the layer that its result is named after.
+    """
+    forward: Counter[str] = Counter()
+    backward: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
+    for instruction in program:
+        if instruction.fused:
+            continue
+        layer = layer_of(instruction.name, layers)
+        direction = backward if "transpose(" in instruction.name else forward
+        direction[layer] += instruction.cycles or 0
+        missing[layer] += instruction.unestimated
+    return [
+        LayerCycles(layer, forward[layer], backward[layer], missing[layer])
+        for layer in (*layers, OTHER, UNNAMED)
+        if forward[layer] or backward[layer] or missing[layer]
+    ]
+
+
+def layer_of(name: str, layers: Sequence[str]) -> str:
+    """jit(train_step)/transpose(jvp(loss3))/classifier/dot_general -> loss3/classifier."""
+    if not name:
+        return UNNAMED
+    _, _, scope = name.partition("/")
+    scope = "/" + re.sub(r"\b\w+\(|\)", "", scope) + "/"
+    # The innermost, and of two that begin there the longer: convolutions apply the pool after them.
+    found = [(scope.rfind(f"/{layer}/"), len(layer), layer) for layer in layers]
+    position, _, layer = max(found, default=(-1, 0, OTHER))
+    return layer if position >= 0 else OTHER
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Of "7,7,3,64"; a scalar has none."""
+    return tuple(int(size) for size in text.split(",") if size)
+
+
+def _bits(dtype: str) -> int:
+    """bf16, f8e4m3fn, s32, pred, ...: the first number is the size."""
+    digits = re.search(r"\d+", dtype)
+    return int(digits[0]) if digits else 8 * (dtype == "pred")

@@ -1,0 +1,1 @@
+"""Tables and charts of one run or many, as a page, Markdown or CSV."""

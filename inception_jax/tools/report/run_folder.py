@@ -1,0 +1,100 @@
+"""A run as it lies on disk, finished or not, whole or not."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from inception_jax.config import configuration, durations
+from inception_jax.errors import UserError
+from inception_jax.storage import locks, workdir
+from inception_jax.training.metrics_log import read_lines
+
+_MOST_STEPS = 2**53  # above, floats skip whole numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """What a folder says of its run.
+
+    `status` is done, running, stopped (it can go on), failed, empty (no run began) or broken (files
+    that cannot be read); `note` says why.
+    """
+
+    folder: Path
+    status: str
+    note: str = ""
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    total_steps: int | None = None
+
+    @property
+    def step(self) -> int:
+        """The last one of which anything is written."""
+        return max((line["step"] for line in self.metrics), default=0)
+
+
+def read(folder: Path) -> RunFolder:
+    """Never fails: what cannot be read is broken, and says why."""
+    found = RunFolder(folder, "broken")
+    try:
+        if not (folder / workdir.CONFIG).is_file():
+            note = "no config.json" if folder.is_dir() else "no such folder"
+            return dataclasses.replace(found, status="empty", note=note)
+        config = workdir.read_config(folder / workdir.CONFIG)
+        configuration.override(configuration.from_dict(config), [])
+        found = dataclasses.replace(found, config=config)
+        metrics = _read_metrics(folder / workdir.METRICS)
+        found = dataclasses.replace(found, metrics=metrics)
+        found = dataclasses.replace(found, total_steps=_total_steps(config, metrics))
+        status, note = _status(found)
+        return dataclasses.replace(found, status=status, note=note)
+    except Exception as error:  # a folder of a run may have anything in it, and others are waiting
+        return dataclasses.replace(found, note=str(error) or type(error).__name__)
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file")
+    lines = read_lines(path)
+    for number, line in enumerate(lines, 1):
+        step, epoch = line.get("step"), line.get("epoch", 0)
+        if type(step) is not int or not 0 <= step <= _MOST_STEPS:
+            raise UserError(f"{path}, line {number}: its step is none")
+        if type(epoch) not in (int, float) or not 0 <= epoch <= _MOST_STEPS:  # NaN is neither
+            raise UserError(f"{path}, line {number}: its epoch is none")
+        if not isinstance(line.get("split", ""), str):
+            raise UserError(f"{path}, line {number}: its split is none")
+    return lines
+
+
+def _status(run: RunFolder) -> tuple[str, str]:
+    evaluated = {line["step"] for line in run.metrics if "split" in line}
+    if locks.is_held(run.folder):
+        return "running", ""
+    if run.total_steps in evaluated:
+        return "done", ""
+    if error := _last_error(run.folder):
+        return "failed", error
+    return "stopped", ""
+
+
+def _total_steps(config: dict[str, Any], metrics: list[dict[str, Any]]) -> int | None:
+    """None where it cannot be known yet: epochs, and no line that says how long one is."""
+    batch_size = config["data"]["batch_size"]
+    known = [line for line in metrics if line.get("epoch") and line["step"]]
+    examples = round(known[-1]["step"] * batch_size / known[-1]["epoch"]) if known else 0
+    text = config["training"]["total"]
+    if not known and "epoch" in text:
+        return None
+    return durations.to_steps("training.total", text, batch_size=batch_size, examples=examples)
+
+
+def _last_error(folder: Path) -> str:
+    """The error with which the run ended last, if it did."""
+    path = folder / workdir.LOGS / "process_0.log"
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    _, found, message = (lines or [""])[-1].partition(" ERROR error: ")
+    return message if found else ""

@@ -1,0 +1,123 @@
+"""The numbers of a run: WORKDIR/metrics.jsonl, the source of truth, and TensorBoard beside it."""
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
+
+from inception_jax.errors import UserError
+from inception_jax.storage import disk, json_files, workdir
+
+SECONDS_BETWEEN_FLUSHES = 30  # of TensorBoard's file
+_FILE = re.compile(r"events\.out\.tfevents\.(\d+)")
+
+
+class MetricsLog:
+    """Appends one JSON object a log step; evaluations carry "split".
+
+    A run that resumes at a step drops what an interrupted one had written of later steps, so that
+    the file is the one of a run never interrupted (but for rates and times).
+    """
+
+    def __init__(self, folder: Path, resume_step: int, *, evaluated: bool = True):
+        """Opens the files.
+
+        Args:
+          folder: of the run.
+          resume_step: the last finished step.
+          evaluated: False drops a line of an evaluation at `resume_step`, which is to be done
+            again.
+        """
+        self._path = folder / workdir.METRICS
+        kept = [
+            line
+            for line in read_lines(self._path)
+            if line["step"] < resume_step
+            or (line["step"] == resume_step and (evaluated or "split" not in line))
+        ]
+        json_files.replace(self._path, "".join(json_files.to_text(line) + "\n" for line in kept))
+        with disk.writing(folder):
+            self._file = self._path.open("a")
+            self._board = _Board(folder / workdir.TENSORBOARD, first_step=resume_step + 1)
+
+    def write(self, step: int, values: Mapping[str, Any], split: str | None = None) -> None:
+        """Appends the values of one step, and writes the numbers for TensorBoard.
+
+        Raises:
+          UserError: there is no room.
+        """
+        line = {"step": step, **values} | ({} if split is None else {"split": split})
+        with disk.writing(self._path.parent):
+            self._file.write(json_files.to_text(line) + "\n")
+            self._file.flush()
+            self._board.write(
+                step, {f"{split or 'training'}/{name}": values[name] for name in values}
+            )
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What could not be written is tried again now; the first error is the one to report.
+        with disk.writing(self._path.parent) if kind is None else contextlib.suppress(OSError):
+            self._file.close()
+        with disk.writing(self._path.parent) if kind is None else contextlib.suppress(OSError):
+            self._board.close()
+
+
+class _Board:
+    """Scalars for TensorBoard, written by this thread.
+
+    tensorboardX's SummaryWriter has another thread for it. When that one dies, of a full disk, say,
+    the next scalars wait for ever.
+    """
+
+    def __init__(self, folder: Path, first_step: int):
+        """TensorBoard is to forget what it knows of `first_step` and later ones."""
+        folder.mkdir(exist_ok=True)
+        # TensorBoard reads files in the order of their names: by time, also where the clock is set.
+        before = [int(match[1]) for path in folder.iterdir() if (match := _FILE.match(path.name))]
+        number = max(int(time.time()), *(one + 1 for one in before), 0)
+        self._writer = RecordWriter(str(folder / f"events.out.tfevents.{number:010}"))
+        self._add(Event(file_version="brain.Event:2", wall_time=time.time()))
+        started = SessionLog(status=SessionLog.START)
+        self._add(Event(step=first_step, session_log=started, wall_time=time.time()))
+        self._flushed = time.monotonic()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._add(Event(step=step, wall_time=time.time(), summary=Summary(value=scalars)))
+        if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
+            self._writer.flush()
+            self._flushed = time.monotonic()
+
+    def _add(self, event: Event) -> None:
+        self._writer.write(event.SerializeToString())
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; an interrupted last one is left out.
+
+    Raises:
+      UserError: a line before the last is no JSON object; nothing is dropped.
+    """
+    if not path.exists():
+        return []
+    complete, _, _ = path.read_text().rpartition("\n")
+    lines = []
+    for number, text in enumerate(complete.splitlines(), 1):
+        try:
+            lines.append(dict(json.loads(text)))
+        except (ValueError, TypeError):
+            raise UserError(f"{path}, line {number}, is no JSON object: mend or move it") from None
+    return lines
