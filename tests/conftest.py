@@ -42,12 +42,13 @@ from inception_jax import cli
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.description import make_description
 from inception_jax.config import configuration
+from inception_jax.data import unreadable_images
 from inception_jax.errors import ExitCode
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import compiled_programs
-from inception_jax.tasks.classification import batches, predictor
-from inception_jax.training import loop
+from inception_jax.tasks.classification import predictor
+from inception_jax.training import setup
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "oracles"))
@@ -155,7 +156,7 @@ def call(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 @contextlib.contextmanager
 def process_state_kept() -> Iterator[None]:
     """Gives back what a command sets for its whole process, and names bad images anew."""
-    batches._warn_once.cache_clear()
+    unreadable_images.warn_once.cache_clear()
     logs = [logging.getLogger(name) for name in ("inception_jax", "absl", "asyncio")]
     before = [(log.level, log.propagate, list(log.handlers)) for log in logs]
     hooks = sys.unraisablehook, threading.excepthook
@@ -199,7 +200,7 @@ def programs_made_once() -> Iterator[None]:
 
         return cached
 
-    def step_key(config: Any, network: Any, plan: Any, mesh: Any) -> Any:
+    def step_key(task: Any, config: Any, network: Any, plan: Any, mesh: Any) -> Any:
         deciding = configuration.to_dict(config)
         for section in ("evaluation", "checkpoints"):
             del deciding[section]
@@ -214,14 +215,14 @@ def programs_made_once() -> Iterator[None]:
     def logits_key(network: Any, data: Any, mesh: Any) -> Any:
         return network.config, tuple(data.mean), tuple(data.std), mesh
 
-    make_step = once(loop.make_step, step_key)
+    make_step = once(setup.make_step, step_key)
 
     def make_step_and_state(*arguments: Any) -> Any:
         train_step, state = make_step(*arguments)
         return train_step, jax.tree.map(np.copy, state)  # a step may take the arrays it is given
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_step", make_step_and_state)
+        patch.setattr(setup, "make_step", make_step_and_state)
         patch.setattr(predictor, "make_logits", once(predictor.make_logits, logits_key))
         yield
 

@@ -38,7 +38,9 @@ def shapes(tree: dict) -> dict:
 def saved(tmp_path):
     """Checkpoints 5 and 7."""
     directory = tmp_path / "checkpoints"
-    with store.CheckpointWriter(directory, keep_last=2, keep_best=1) as checkpoints:
+    with store.CheckpointWriter(
+        directory, keep_last=2, keep_best=1, ranked_by="top1"
+    ) as checkpoints:
         for step in (5, 7):
             checkpoints.save(step, make_tree(step), {"config": {"a": 1}})
     return directory
@@ -58,11 +60,15 @@ def test_what_is_saved_comes_back_whole_or_in_part(saved):
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     accuracies = {1: 0.5, 2: None, 3: 0.9, 4: float("nan"), 5: 0.1, 6: None, 7: None}
-    with store.CheckpointWriter(tmp_path, keep_last=2, keep_best=1) as checkpoints:
+    with store.CheckpointWriter(
+        tmp_path, keep_last=2, keep_best=1, ranked_by="top1"
+    ) as checkpoints:
         for step, top1 in accuracies.items():
             checkpoints.save(step, make_tree(step), {}, top1)
     assert store.steps(tmp_path) == [3, 6, 7]
-    with store.CheckpointWriter(tmp_path, keep_last=2, keep_best=1) as checkpoints:
+    with store.CheckpointWriter(
+        tmp_path, keep_last=2, keep_best=1, ranked_by="top1"
+    ) as checkpoints:
         checkpoints.save(8, make_tree(8), {}, 0.95)
         checkpoints.save(9, make_tree(9), {}, 0.2)
         checkpoints.save(10, make_tree(10), {}, 0.3)
@@ -72,7 +78,9 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 def test_saving_does_not_follow_later_changes_of_the_state(tmp_path):
     add = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
     tree = jax.device_put({"x": np.zeros(1_000_000, np.float32)})
-    with store.CheckpointWriter(tmp_path, keep_last=9, keep_best=0) as checkpoints:
+    with store.CheckpointWriter(
+        tmp_path, keep_last=9, keep_best=0, ranked_by="top1"
+    ) as checkpoints:
         for step in range(1, 6):
             tree = add(tree)
             checkpoints.save(step, tree, {})
@@ -92,7 +100,9 @@ def test_a_checkpoint_is_sealed_when_orbax_has_written_all_of_it(tmp_path, monke
         update(*arguments, **more)
 
     monkeypatch.setattr(metadata._MetadataStoreImpl, "update", update_late)
-    with store.CheckpointWriter(tmp_path, keep_last=1, keep_best=0) as checkpoints:
+    with store.CheckpointWriter(
+        tmp_path, keep_last=1, keep_best=0, ranked_by="top1"
+    ) as checkpoints:
         checkpoints.save(1, make_tree(1), {})
     store.verify(tmp_path / "1")
 
@@ -199,30 +209,36 @@ def test_restoring_falls_back_says_so_and_loses_nothing(damage, saved, tmp_path,
         assert "is damaged" in warning
         assert str(aside) in warning
     # The run goes on: the step that was damaged can be written again.
-    with store.CheckpointWriter(saved, keep_last=3, keep_best=0) as checkpoints:
+    with store.CheckpointWriter(saved, keep_last=3, keep_best=0, ranked_by="top1") as checkpoints:
         checkpoints.save(7 if newest == 5 else 9, make_tree(1), {})
 
 
 def test_damage_in_an_older_checkpoint_does_not_stop_a_run(tmp_path, caplog):
     directory = tmp_path / "checkpoints"
-    with store.CheckpointWriter(directory, keep_last=3, keep_best=1) as checkpoints:
+    with store.CheckpointWriter(
+        directory, keep_last=3, keep_best=1, ranked_by="top1"
+    ) as checkpoints:
         for step in (1, 2, 3):
-            checkpoints.save(step, make_tree(step), {}, top1=0.5)
+            checkpoints.save(step, make_tree(step), {}, score=0.5)
     (directory / "1" / "metrics" / "metrics").write_text("{")
     aside = tmp_path / "aside"
     restored = store.restore_newest(directory, shapes(make_tree(0)), aside)
     assert restored is not None
     assert restored.description["step"] == 3
     assert "checkpoint 1 is damaged (file metrics/metrics" in caplog.text
-    with store.CheckpointWriter(directory, keep_last=3, keep_best=1) as checkpoints:
-        checkpoints.save(4, make_tree(4), {}, top1=0.1)
+    with store.CheckpointWriter(
+        directory, keep_last=3, keep_best=1, ranked_by="top1"
+    ) as checkpoints:
+        checkpoints.save(4, make_tree(4), {}, score=0.1)
     assert {3, 4} <= set(store.steps(directory))
 
 
 def test_what_is_saved_again_replaces_the_first_when_it_is_whole(tmp_path, monkeypatch):
     """A state that an interrupted run saved and the next one has evaluated."""
     directory = tmp_path / "checkpoints"
-    with store.CheckpointWriter(directory, keep_last=1, keep_best=1) as checkpoints:
+    with store.CheckpointWriter(
+        directory, keep_last=1, keep_best=1, ranked_by="top1"
+    ) as checkpoints:
         checkpoints.save(3, make_tree(3), {"evaluated": False})
 
     def fail(folder):
@@ -233,17 +249,21 @@ def test_what_is_saved_again_replaces_the_first_when_it_is_whole(tmp_path, monke
         patch.setattr(integrity, "seal", fail)
         with (
             pytest.raises(OSError, match="the machine fails"),
-            store.CheckpointWriter(directory, keep_last=1, keep_best=1) as checkpoints,
+            store.CheckpointWriter(
+                directory, keep_last=1, keep_best=1, ranked_by="top1"
+            ) as checkpoints,
         ):
-            checkpoints.save(3, make_tree(3), {"evaluated": True}, top1=0.5)
+            checkpoints.save(3, make_tree(3), {"evaluated": True}, score=0.5)
     assert store.steps(directory) == []
     restored = store.restore_newest(directory, shapes(make_tree(0)), tmp_path / "aside")
     assert restored is not None
     assert restored.description["evaluated"] is False
 
-    with store.CheckpointWriter(directory, keep_last=1, keep_best=1) as checkpoints:
-        checkpoints.save(3, make_tree(3), {"evaluated": True}, top1=0.5)
-        checkpoints.save(4, make_tree(4), {}, top1=0.4)
+    with store.CheckpointWriter(
+        directory, keep_last=1, keep_best=1, ranked_by="top1"
+    ) as checkpoints:
+        checkpoints.save(3, make_tree(3), {"evaluated": True}, score=0.5)
+        checkpoints.save(4, make_tree(4), {}, score=0.4)
     assert {path.name for path in directory.iterdir()} == {"3", "4"}  # the best and the newest
     assert store.read_description(directory / "3")["evaluated"] is True
 
@@ -253,12 +273,14 @@ def test_an_error_while_saving_does_not_hide_the_first_one(tmp_path, monkeypatch
         raise OSError("no space")
 
     monkeypatch.setattr(integrity, "seal", fail)
-    writer = store.CheckpointWriter(tmp_path, keep_last=1, keep_best=0)
+    writer = store.CheckpointWriter(tmp_path, keep_last=1, keep_best=0, ranked_by="top1")
     with pytest.raises(OSError, match="no space"), writer as checkpoints:
         checkpoints.save(1, make_tree(1), {})
 
     def save_and_fail():
-        with store.CheckpointWriter(tmp_path, keep_last=1, keep_best=0) as checkpoints:
+        with store.CheckpointWriter(
+            tmp_path, keep_last=1, keep_best=0, ranked_by="top1"
+        ) as checkpoints:
             checkpoints.save(1, make_tree(1), {})
             raise KeyError("first")
 

@@ -15,9 +15,10 @@ from inception_jax.models.cost import network_cost
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
-from inception_jax.tasks.classification.batches import check_data
+from inception_jax.tasks import make_task
 from inception_jax.tools.plan.lowered_step import describe_batch
-from inception_jax.training.loop import make_plan, make_step
+from inception_jax.training.setup import make_step
+from inception_jax.training.timetable import make_timetable
 
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("*.py"))
 ABLATIONS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs/ablations").glob("*.py"))
@@ -46,9 +47,14 @@ def test_the_whole_training_step_can_be_traced(path, modules):
             config.model.architecture = "shallow"  # the modules between are more of the same
     assert config.is_locked
     config = resolve(config)
-    check_data(config)
     mesh = devices.make_mesh()
-    step, state = make_step(config, build(network_config(config)), make_plan(config, 60_000), mesh)
+    step, state = make_step(
+        make_task(config),
+        config,
+        build(network_config(config)),
+        make_timetable(config, 60_000),
+        mesh,
+    )
     after, metrics = jax.eval_shape(step, state, describe_batch(config, mesh))
     shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
     assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)] == shapes

@@ -19,16 +19,16 @@ from inception_jax.data.read_ahead import BufferPool
 from inception_jax.data.sources import open_source
 from inception_jax.errors import UsageError, UserError
 from inception_jax.runtime import devices
-from inception_jax.tasks.classification.batches import (
+from inception_jax.tasks import make_task
+from inception_jax.tasks.classification.evaluation_batches import (
     EvaluationInput,
-    check_data,
     evaluation_batches,
     evaluation_memory,
     read_evaluation_batch,
-    read_training_batch,
-    training_batches,
 )
 from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS, Geometry
+from inception_jax.tasks.classification.training_batches import read_training_batch
+from inception_jax.training.input import training_batches
 
 
 @pytest.fixture
@@ -39,6 +39,13 @@ def digits(data_dir):
 @pytest.fixture
 def fake():
     return configuration.load("configs/smoke.py").data
+
+
+def batches_of(data, source, start: int, stop: int, mesh):
+    """Batches of steps, as a run of classification with this data reads them."""
+    config = configuration.load("configs/smoke.py").unlock()
+    config.data = data
+    return training_batches(make_task(config), source, start, stop, mesh)
 
 
 def test_prepared_digits_are_scikit_learns(digits):
@@ -165,7 +172,7 @@ def test_a_run_that_changes_its_processes_keeps_the_order(digits, monkeypatch):
             monkeypatch.setattr(jax, "process_count", lambda processes=processes: processes)
             monkeypatch.setattr(jax, "process_index", lambda process=process: process)
             monkeypatch.setattr(read_ahead, "to_devices", lambda batch, mesh: batch)
-            with training_batches(source, digits, 0, start, stop, mesh) as batches:
+            with batches_of(digits, source, start, stop, mesh) as batches:
                 parts.append([batch["index"].tolist() for batch in batches])
         return [list(itertools.chain(*step)) for step in zip(*parts, strict=True)]
 
@@ -175,7 +182,7 @@ def test_a_run_that_changes_its_processes_keeps_the_order(digits, monkeypatch):
 def test_no_thread_outlives_the_batches(fake):
     fake.threads = 3
     source, before = open_source(fake, "train", 10), set(threading.enumerate())
-    with training_batches(source, fake, 0, 0, 10**6, devices.make_mesh()) as batches:
+    with batches_of(fake, source, 0, 10**6, devices.make_mesh()) as batches:
         next(batches)
         started = set(threading.enumerate()) - before
     assert started
@@ -201,7 +208,7 @@ def test_memory_comes_back_only_when_nobody_holds_it():
 def test_batches_do_not_share_memory_while_they_are_held(fake):
     """Recycled memory must not show through in a batch that somebody still has."""
     source = open_source(fake, "train", 10)
-    with training_batches(source, fake, 0, 0, 30, devices.make_mesh()) as batches:
+    with batches_of(fake, source, 0, 30, devices.make_mesh()) as batches:
         held = list(batches)
     for step, batch in enumerate(held):
         expected = read_training_batch(source, fake, 0, step, slice(0, 16))
@@ -338,7 +345,7 @@ def test_the_number_of_threads_changes_nothing(fake):
     runs = []
     for threads in (1, 5):
         fake.threads = threads
-        with training_batches(source, fake, 0, 2, 9, mesh) as batches:
+        with batches_of(fake, source, 2, 9, mesh) as batches:
             runs.append([jax.device_get(batch) for batch in batches])
     assert len(runs[0]) == 7
     for one, other in zip(*runs, strict=True):
@@ -363,35 +370,3 @@ def test_training_on_images_with_several_labels_or_none_is_refused(fake, labels,
     message = rf"fake train: example \d+ has {len(labels)} labels: such data is for evaluation"
     with pytest.raises(UserError, match=message):
         read_training_batch(source, fake, 0, 0, slice(0, 4))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("interpolations", ("linear",)),
-        ("crop_area", (0.0, 1.0)),
-        ("crop_aspect_ratio", (2.0, 1.0)),
-        ("std", (1.0,)),
-        ("std", (0.0, 1.0, 1.0)),
-        ("crop_area", (8, 100)),
-        ("crop", "alexnet"),
-        ("crop_aspect_ratio", (1.0, float("inf"))),
-    ],
-)
-def test_wrong_fields_are_named(field, value):
-    config = configuration.load("configs/smoke.py")
-    check_data(config)
-    config.data[field] = value
-    with pytest.raises(UsageError, match=f"data.{field}"):
-        check_data(config)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("resize", "crop"), ("interpolation", "cubic"), ("bad_images", "skip"), ("short_side", 15)],
-)
-def test_wrong_fields_of_the_evaluation_are_named(field, value):
-    config = configuration.load("configs/smoke.py")
-    config.evaluation[field] = value
-    with pytest.raises(UsageError, match=rf"evaluation\.{field} (is '?)?{value}"):
-        check_data(config)

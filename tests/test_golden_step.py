@@ -16,12 +16,13 @@ from conftest import ROOT
 
 from inception_jax.config import configuration
 from inception_jax.config.resolve import resolve
-from inception_jax.data.sources import open_source
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
-from inception_jax.tasks.classification.batches import training_batches
-from inception_jax.training import loop
+from inception_jax.tasks import make_task
+from inception_jax.training import setup
+from inception_jax.training.input import training_batches
+from inception_jax.training.timetable import make_timetable
 
 STEPS = 5
 MEASURED = ("loss", "top1", "top5", "learning_rate", "gradient_norm", "parameter_norm")
@@ -42,11 +43,13 @@ def five_steps(file: str) -> dict[str, Any]:
     """Trains five steps; returns what they read and computed, as JSON."""
     config = resolve(configuration.load(file, ["--config.data.threads=1"]))
     network, mesh = build(network_config(config)), devices.make_mesh()
-    source = open_source(config.data, config.data.train_split, config.model.num_classes)
-    train_step, state = loop.make_step(config, network, loop.make_plan(config, len(source)), mesh)
+    task = make_task(config)
+    source = task.open(config.data.train_split)
+    timetable = make_timetable(config, len(source))
+    train_step, state = setup.make_step(task, config, network, timetable, mesh)
     state = devices.replicate(state, mesh)
     steps = []
-    with training_batches(source, config.data, config.seed, 0, STEPS, mesh) as batches:
+    with training_batches(task, source, 0, STEPS, mesh) as batches:
         for batch in batches:
             images, labels = np.asarray(batch["image"], np.float64), np.asarray(batch["label"])
             state, metrics = train_step(state, batch)

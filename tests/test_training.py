@@ -14,23 +14,24 @@ from conftest import ROOT
 
 from inception_jax.config import configuration, durations
 from inception_jax.data.augmentation import mixup
-from inception_jax.data.sources import open_source
 from inception_jax.errors import UsageError
 from inception_jax.models.googlenet import Outputs
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices, processes
 from inception_jax.storage import workdir
-from inception_jax.tasks.classification.batches import training_batches
+from inception_jax.tasks import make_task
 from inception_jax.tasks.classification.losses import total_loss
 from inception_jax.tools.doctor import data_checks as data_checks
 from inception_jax.tools.doctor.subject import Subject
 from inception_jax.tools.doctor.verdict import Verdict
 from inception_jax.training import loop
+from inception_jax.training.input import training_batches
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import SCHEDULES, make_schedule
 from inception_jax.training.state import from_tree, initial_state, to_tree, update_average
 from inception_jax.training.step import make_train_step
+from inception_jax.training.timetable import make_timetable, not_reached
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ WARNINGS = [
 
 def warnings(*overrides: str) -> list[str]:
     config = configuration.load("configs/digits.py", overrides)
-    return loop.not_reached(config, loop.make_plan(config, 1000))
+    return not_reached(config, make_timetable(config, 1000))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py")) + sorted((ROOT / "configs/abla
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_every_config_can_be_tried_for_20_steps(file):
     config = configuration.load(str(file), ["--config.training.total=20 steps"])
-    plan = loop.make_plan(config, 60_000)
+    plan = make_timetable(config, 60_000)
     assert plan.total == 20
     rate = make_schedule(
         config.schedule,
@@ -156,7 +157,7 @@ def test_every_config_can_be_tried_for_20_steps(file):
         decay_every_steps=plan.decay_every,
     )
     assert all(0 <= float(rate(step)) < 1 for step in range(plan.total))
-    for line in loop.not_reached(config, plan):
+    for line in not_reached(config, plan):
         assert "training.total 20: " in line
 
 
@@ -178,7 +179,7 @@ def test_a_run_warns_once_and_in_its_log(monkeypatch, tmp_path, first):
         raise EnoughSeenError
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(loop, "_resume", stop)
+    monkeypatch.setattr(loop, "resume", stop)
     monkeypatch.setattr(processes, "is_primary", lambda: first)
     log = logging.getLogger("inception_jax")
     monkeypatch.setattr(log, "handlers", [])  # and those of the run go with it
@@ -346,13 +347,14 @@ def smoke_step(*overrides: str):
     rate = schedule("staircase")
     optimizer = make_optimizer(config.optimizer, rate)
     state = initial_state(network, optimizer, config.seed, averaging=True)
-    step = make_train_step(network, optimizer, rate, config, mesh, average_start=1)
+    task = make_task(config)
+    step = make_train_step(task, network, optimizer, rate, config, mesh, average_start=1)
     return config, mesh, network, state, step
 
 
 def batches(config, mesh, count: int):
-    source = open_source(config.data, "train", 10)
-    with training_batches(source, config.data, 0, 0, count, mesh) as found:
+    task = make_task(config)
+    with training_batches(task, task.open("train"), 0, count, mesh) as found:
         return list(found)
 
 

@@ -17,7 +17,6 @@ from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
 from inception_jax.storage import workdir
-from inception_jax.tasks.classification.batches import check_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,6 @@ def load(
         digest = integrity.digest(checkpoint)
         check_format(description)
         config = configuration.override(_config(checkpoint, description["config"]), overrides)
-        check_data(config)
         network = build(network_config(config))
         averaged = config.training.average_decay > 0
         if weights == "average" and not averaged:

@@ -46,28 +46,29 @@ class Restored:
 
 
 class CheckpointWriter:
-    """Writes in the background; keeps the newest `keep_last` and the `keep_best` of highest top-1.
+    """Writes in the background; keeps the newest `keep_last` and the `keep_best` of highest score.
 
     Close it (or use it in a `with`) to be sure that the last one is complete.
     """
 
-    def __init__(self, directory: Path, *, keep_last: int, keep_best: int):
+    def __init__(self, directory: Path, *, keep_last: int, keep_best: int, ranked_by: str):
         self._directory = directory.absolute()
         disk.make_folder(self._directory)  # Orbax makes it with all processes
         self._saving: int | None = None
         self._replaced: Path | None = None
         self._bytes = 0
+        self._ranked_by = ranked_by
         policies = checkpoint_managers
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
                 cleanup_tmp_directories=True,
-                best_fn=_ranking,
+                best_fn=self._ranking,
                 preservation_policy=policies.AnyPreservationPolicy(
                     [
                         policies.LatestN(keep_last),
                         policies.BestN(
-                            get_metric_fn=_ranking,
+                            get_metric_fn=self._ranking,
                             n=keep_best,
                             keep_checkpoints_without_metrics=False,
                         ),
@@ -79,14 +80,14 @@ class CheckpointWriter:
             ),
         )
 
-    def save(self, step: int, tree: Tree, description: dict, top1: float | None = None) -> None:
+    def save(self, step: int, tree: Tree, description: dict, score: float | None = None) -> None:
         """Copies the state to the host and returns; writing goes on behind.
 
         Args:
           step: finished updates; names the checkpoint.
           tree: nested dictionaries of arrays.
           description: JSON; the step and the arrays' checksums are added.
-          top1: accuracy in an evaluation of this very state, if there was one.
+          score: `ranked_by` in an evaluation of this very state, if there was one.
 
         Raises:
           UserError: there is no room for this one, or was none for the one before it.
@@ -106,7 +107,7 @@ class CheckpointWriter:
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(host), description=ocp.args.JsonSave(description)
                 ),
-                metrics=None if top1 is None else {"top1": top1},
+                metrics=None if score is None else {self._ranked_by: score},
                 force=True,
             )
 
@@ -118,6 +119,11 @@ class CheckpointWriter:
         """
         if not self._manager.is_saving_in_progress():
             self._wait()
+
+    def _ranking(self, metrics: dict[str, float]) -> float:
+        """Ranks a checkpoint; a non-finite metric must never look like the best one."""
+        score = metrics[self._ranked_by]
+        return score if math.isfinite(score) else -math.inf
 
     def _wait(self) -> None:
         with self._writing():
@@ -215,11 +221,6 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 
 def _bytes(tree: Tree) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-
-
-def _ranking(metrics: dict[str, float]) -> float:
-    """A non-finite metric must never look like the best one."""
-    return metrics["top1"] if math.isfinite(metrics["top1"]) else -math.inf
 
 
 def steps(directory: Path) -> list[int]:

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grain
@@ -20,8 +20,8 @@ PREFETCHED = 2
 # Of images in memory, in bytes: JAX takes them over without a copy where the device is the CPU.
 ALIGNMENT = 64
 
-HostBatch = dict[str, Any]  # of NumPy's arrays
-DeviceBatch = dict[str, Any]  # of JAX's arrays
+HostBatch = Mapping[str, Any]  # of NumPy's arrays
+DeviceBatch = Mapping[str, Any]  # of JAX's arrays
 
 
 class BufferPool:

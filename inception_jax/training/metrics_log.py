@@ -47,18 +47,28 @@ class MetricsLog:
             self._file = self._path.open("a")
             self._board = _Board(folder / workdir.TENSORBOARD, first_step=resume_step + 1)
 
-    def write(self, step: int, values: Mapping[str, Any], split: str | None = None) -> None:
+    def write(
+        self, step: int, values: Mapping[str, Any], split: str | None = None, evaluation: str = ""
+    ) -> None:
         """Appends the values of one step, and writes the numbers for TensorBoard.
+
+        Args:
+          step: finished steps.
+          values: numbers by name.
+          split: of an evaluation; None for training.
+          evaluation: its name in `config.evaluations`; "" for the first.
 
         Raises:
           UserError: there is no room.
         """
         line = {"step": step, **values} | ({} if split is None else {"split": split})
+        line |= {"evaluation": evaluation} if evaluation else {}
         with disk.writing(self._path.parent):
             self._file.write(json_files.to_text(line) + "\n")
             self._file.flush()
             self._board.write(
-                step, {f"{split or 'training'}/{name}": values[name] for name in values}
+                step,
+                {f"{evaluation or split or 'training'}/{name}": values[name] for name in values},
             )
 
     def __enter__(self) -> "MetricsLog":

@@ -1,4 +1,4 @@
-"""A look at what the network is shown in training."""
+"""Writes a picture of augmented training images."""
 
 from pathlib import Path
 
@@ -7,33 +7,29 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from inception_jax.config.resolve import resolve
-from inception_jax.data.augmentation import photometric
-from inception_jax.data.sources import open_source
 from inception_jax.runtime import pictures
-from inception_jax.tasks.classification.batches import check_data, read_training_batch
+from inception_jax.tasks import make_task
 
 
 def preview(config: ConfigDict, count: int, path: Path) -> None:
-    """Writes a PNG of the first `count` training images, cropped and distorted, with their labels.
+    """Writes a PNG of the images that the first step is given, and their titles.
+
+    Args:
+      config: of a run; its batch size does not matter.
+      count: number of images.
+      path: of the PNG; its folder is made.
 
     Raises:
       UserError, UsageError: as for training.
     """
     config = resolve(config)
-    check_data(config)
-    source = open_source(config.data, config.data.train_split, config.model.num_classes)
-    config.unlock()
-    config.data.batch_size = count  # the images do not depend on how they are put in batches
-    batch = read_training_batch(source, config.data, config.seed, 0, slice(0, count))
-    distort = jax.jit(
-        lambda images, epochs, indices: photometric.distort(
-            images, epochs, indices, config.seed, config.photometric
-        )
-    )
-    images = distort(batch["image"], batch["epoch"], batch["index"])
-    shown = np.clip(np.round(np.asarray(images)), 0, 255).astype(np.uint8)
-    titles = [
-        f"{source.class_names[label]}\n({index})"
-        for label, index in zip(batch["label"], batch["index"], strict=True)
-    ]
-    pictures.grid(list(shown), titles, path)
+    with config.unlocked():
+        config.data.batch_size = count
+    task = make_task(config)
+    source = task.open(config.data.train_split)
+    batch = task.read(source, 0, slice(0, count))
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    normalized = np.asarray(jax.jit(task.prepare)(batch, key)["image"])
+    images = normalized * np.float32(config.data.std) + np.float32(config.data.mean)
+    shown = np.clip(np.round(images), 0, 255).astype(np.uint8)
+    pictures.grid(list(shown), task.titles(source, batch), path)

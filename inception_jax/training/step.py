@@ -1,4 +1,4 @@
-"""The jitted training step."""
+"""The jitted training step: prepare the batch, loss, gradients, update, average."""
 
 import functools
 from collections.abc import Callable
@@ -10,13 +10,10 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inception_jax.data.augmentation import mixup, photometric
-from inception_jax.data.normalization import normalize
+from inception_jax.data.read_ahead import DeviceBatch
 from inception_jax.models.network import Network
 from inception_jax.runtime.devices import compiler_options, replicated
-from inception_jax.tasks.classification.batches import DeviceBatch
-from inception_jax.tasks.classification.losses import total_loss
-from inception_jax.tasks.classification.metrics import hits
+from inception_jax.tasks.base import Task
 from inception_jax.training.state import TrainState, update_average
 
 Metrics = dict[str, jax.Array]
@@ -27,6 +24,7 @@ TrainStep = Callable[[TrainState, DeviceBatch], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
+    task: Task,
     network: Network,
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
@@ -37,11 +35,9 @@ def make_train_step(
 ) -> TrainStep:
     """Returns the step: (state, batch) -> (state, metrics). It consumes the state it is given.
 
-    The metrics are float32 scalars of this batch, before the update: loss, top1, top5,
-    learning_rate, gradient_norm, parameter_norm; and int32 bad_images, those that were replaced.
-    With mixup, top1 and top5 are those of the first of two images, whatever its share.
+    The metrics are float32 scalars of this batch, before the update: loss, learning_rate,
+    gradient_norm, parameter_norm and those of the task; and int32 bad_images, those replaced.
     """
-    data, training = config.data, config.training
 
     # Plain dictionaries in and out, the graph closed over: so a call costs Python least.
     @functools.partial(
@@ -53,30 +49,16 @@ def make_train_step(
     def train_step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         with jax.named_scope(DISTORTIONS):
-            images = photometric.distort(
-                batch["image"], batch["epoch"], batch["index"], config.seed, config.photometric
-            )
-            images = normalize(images, data.mean, data.std)
-            if training.mixup:
-                share = mixup.sample_lambda(key, training.mixup)
-                images = mixup.mix(share, images, mixup.reverse_batch(images))
+            inputs = task.prepare(batch, key)
 
         def loss_fn(params):
             outputs, batch_stats = network.apply(
-                params, state.batch_stats, images, train=True, dropout_key=key
+                params, state.batch_stats, inputs["image"], train=True, dropout_key=key
             )
-            loss_for = functools.partial(
-                total_loss,
-                outputs,
-                auxiliary_weight=training.auxiliary_weight,
-                label_smoothing=training.label_smoothing,
-            )
-            loss = loss_for(batch["label"])
-            if training.mixup:
-                loss = mixup.mix(share, loss, loss_for(mixup.reverse_batch(batch["label"])))
-            return loss, (outputs.logits, batch_stats)
+            loss, metrics = task.loss(outputs, inputs)
+            return loss, (metrics, batch_stats)
 
-        (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+        (loss, (task_metrics, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params
         )
         step = state.step + 1
@@ -86,11 +68,10 @@ def make_train_step(
             params = optax.apply_updates(state.params, updates)
             if average:
                 new = {"params": params, "batch_stats": batch_stats}
-                average = update_average(average, new, step, average_start, training.average_decay)
-        metrics = {
+                decay = config.training.average_decay
+                average = update_average(average, new, step, average_start, decay)
+        metrics = task_metrics | {
             "loss": loss,
-            "top1": jnp.mean(hits(logits, batch["label"], 1), dtype=jnp.float32),
-            "top5": jnp.mean(hits(logits, batch["label"], 5), dtype=jnp.float32),
             "learning_rate": jnp.asarray(learning_rate(state.step), jnp.float32),
             "gradient_norm": norm(gradients),
             "parameter_norm": norm(params),
@@ -104,6 +85,6 @@ def make_train_step(
 def norm(tree: Any) -> jax.Array:
     """The square root of the sum of all squares.
 
-    That of Optax adds the squares of imaginary parts, too: three times as long to trace.
+    Optax's norm also adds the squares of imaginary parts: three times as long to trace.
     """
     return jnp.sqrt(sum(jnp.sum(jax.lax.square(leaf)) for leaf in jax.tree.leaves(tree)))

@@ -50,7 +50,9 @@ def test_rates_are_of_the_steady_clock(clock_running_backwards):
 
 
 def test_the_newest_checkpoint_is_that_of_the_highest_step(clock_running_backwards, tmp_path):
-    with store.CheckpointWriter(tmp_path, keep_last=2, keep_best=0) as checkpoints:
+    with store.CheckpointWriter(
+        tmp_path, keep_last=2, keep_best=0, ranked_by="top1"
+    ) as checkpoints:
         for step in (1, 2, 3, 4):
             checkpoints.save(step, {"x": np.int32(step)}, {})
     assert store.steps(tmp_path) == [3, 4]
@@ -58,7 +60,9 @@ def test_the_newest_checkpoint_is_that_of_the_highest_step(clock_running_backwar
     for path in (tmp_path / "4").rglob("*"):
         os.utime(path, (0, 0))
     assert store.newest_good(tmp_path) == tmp_path / "4"
-    with store.CheckpointWriter(tmp_path, keep_last=2, keep_best=0) as checkpoints:
+    with store.CheckpointWriter(
+        tmp_path, keep_last=2, keep_best=0, ranked_by="top1"
+    ) as checkpoints:
         checkpoints.save(5, {"x": np.int32(5)}, {})
     assert store.steps(tmp_path) == [4, 5]
 

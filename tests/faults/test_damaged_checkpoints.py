@@ -40,7 +40,9 @@ def mesh():
 def originals(tmp_path_factory) -> Path:
     """Checkpoints 5 and 7."""
     directory = tmp_path_factory.mktemp("originals") / "checkpoints"
-    with store.CheckpointWriter(directory, keep_last=2, keep_best=0) as checkpoints:
+    with store.CheckpointWriter(
+        directory, keep_last=2, keep_best=0, ranked_by="top1"
+    ) as checkpoints:
         for step in (5, 7):
             checkpoints.save(step, tree(step), {})
     return directory
@@ -167,7 +169,9 @@ def test_what_is_no_checkpoint_is_passed_over_and_kept(stranger, originals, tmp_
     restored = store.restore_newest(directory, TARGET, aside)
     assert restored is not None
     assert restored.description["step"] == 7
-    with store.CheckpointWriter(directory, keep_last=2, keep_best=0) as checkpoints:
+    with store.CheckpointWriter(
+        directory, keep_last=2, keep_best=0, ranked_by="top1"
+    ) as checkpoints:
         checkpoints.save(9, tree(9), {})
     assert store.newest_good(directory) == directory / "9"
     assert {7, 9} <= set(store.steps(directory))

@@ -56,7 +56,9 @@ def test_a_failed_save_is_noticed_before_the_next_one(make_disk):
     disk = make_disk("50k")
 
     def run() -> None:
-        with store.CheckpointWriter(disk.folder / "c", keep_last=1, keep_best=0) as checkpoints:
+        with store.CheckpointWriter(
+            disk.folder / "c", keep_last=1, keep_best=0, ranked_by="top1"
+        ) as checkpoints:
             checkpoints.save(1, make_tree(1), {})
             while True:  # steps
                 checkpoints.check()

@@ -18,11 +18,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inception_jax.data.normalization import normalize
+from inception_jax.data.read_ahead import DeviceBatch
 from inception_jax.data.sources import Source
 from inception_jax.models.network import Network
 from inception_jax.runtime import preemption, watchdog
 from inception_jax.runtime.devices import compiler_options, replicated, split_batch
-from inception_jax.tasks.classification.batches import EvaluationInput, evaluation_batches
+from inception_jax.tasks.classification.evaluation_batches import (
+    EvaluationInput,
+    evaluation_batches,
+)
 from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS, Geometry
 from inception_jax.tasks.classification.metrics import Tally
 
@@ -220,7 +224,7 @@ class Predictor:
             yield _one_behind(self._compute(weights, batch, keep_logits) for batch in batches)
 
     def _compute(
-        self, weights: Sequence[Weights], batch: dict[str, Any], keep_logits: bool
+        self, weights: Sequence[Weights], batch: DeviceBatch, keep_logits: bool
     ) -> dict[str, Any]:
         """Starts the computation of a batch."""
         logits = [
@@ -266,18 +270,3 @@ def tally(predictions: Iterable[Predictions], predictor: Predictor) -> list[Tall
         for one, log_probabilities in zip(tallies, batch.log_probabilities, strict=True):
             one.add(log_probabilities, batch.labels, batch.bad)
     return tallies
-
-
-def make_evaluate(
-    network: Network, config: ConfigDict, source: Source, mesh: Mesh
-) -> Callable[[Any, Any], dict[str, Any]]:
-    """Returns `evaluate(params, batch_stats)`: the summary of a tally over one crop an image."""
-    predictor = Predictor([(network, config)], mesh)
-    classes = np.arange(predictor.num_classes)
-
-    def evaluate(params: Any, batch_stats: Any) -> dict[str, Any]:
-        with predictor.predict([(params, batch_stats)], source, classes) as predictions:
-            (one,) = tally(predictions, predictor)
-        return one.summary()
-
-    return evaluate

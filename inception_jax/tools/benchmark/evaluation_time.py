@@ -24,10 +24,10 @@ from inception_jax.data.sources import Example, Source, open_source
 from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices, progress
-from inception_jax.tasks.classification import batches
 from inception_jax.tasks.classification.metrics import Tally
 from inception_jax.tasks.classification.predictor import Predictor
 from inception_jax.tools.benchmark import environment, step_time, throughput
+from inception_jax.training.input import fake_batch
 
 LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 
@@ -64,13 +64,12 @@ def measure(config: ConfigDict, crops: int, seconds: float, repeats: int) -> Res
       UserError, UsageError: as `open_source`; a batch that devices cannot share evenly.
     """
     config, mesh = resolve(config), devices.make_mesh()
-    batches.check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     source = open_source(config.data, config.evaluation.split, config.model.num_classes)
     network = build(network_config(config))
     measured = {count: _Measured(network, config, mesh, source, count) for count in (1, crops)}
     batch_size = config.data.batch_size
-    batch = batches.read_fake_batch(config, slice(batch_size))
+    batch = fake_batch(config, slice(batch_size))
     forward_passes = step_time.forward_passes(config, network, batch, mesh)
     forward: list[float] = []
     for _ in progress.track(range(repeats), "repeat", repeats):

@@ -35,10 +35,11 @@ from inception_jax.data.read_ahead import PREFETCHED
 from inception_jax.data.sources import Example, Source, open_source
 from inception_jax.errors import UsageError, UserError
 from inception_jax.runtime import devices, progress
-from inception_jax.tasks.classification.batches import check_data, training_batches
+from inception_jax.tasks import make_task
 from inception_jax.tools.benchmark import environment, throughput
 from inception_jax.tools.benchmark.peers import process
 from inception_jax.tools.benchmark.throughput import Speed
+from inception_jax.training.input import training_batches
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def measure(
             source = _open(config, name)
             if peer:
                 source = Sample(source, jpeg_files(source, SAMPLE))
-            measurement = SplitEvaluation(source, config, mesh, seconds)
+            measurement = DataSetTiming(source, config, mesh, seconds)
             if peer:
                 log.info(f"{name}: {len(source)} images to {peer}")
                 measurement.peer = stack.enter_context(measurement.start(peer))
@@ -121,9 +122,7 @@ def _resolved(config: ConfigDict, name: str, split: str | None) -> ConfigDict:
     config.data.train_split = split or config.data.train_split
     if config.data.source != "fake":
         config.model.num_classes = 0  # as many as there are
-    config = resolve(config)
-    check_data(config)
-    return config
+    return resolve(config)
 
 
 def _open(config: ConfigDict, name: str) -> Source:
@@ -171,7 +170,7 @@ def jpeg_files(source: Source, most: int) -> list[int]:
     return found
 
 
-class SplitEvaluation:
+class DataSetTiming:
     """Of one data set: everything once in each repeat."""
 
     def __init__(self, source: Source, config: ConfigDict, mesh: Mesh, seconds: float):
@@ -253,15 +252,13 @@ class SplitEvaluation:
     @contextlib.contextmanager
     def _pipeline(self) -> Iterator[Iterator]:
         """Batches as training has them, on the devices; also notes the memory."""
-        steps, data, seed = self._steps(), self._config.data, self._config.seed
-        with training_batches(
-            self._source, data, seed, steps.start, steps.stop, self._mesh
-        ) as batches:
+        steps, task = self._steps(), make_task(self._config)
+        with training_batches(task, self._source, steps.start, steps.stop, self._mesh) as batches:
             self._resident.append(resident_mb())
             yield map(jax.block_until_ready, batches)
             self._resident.append(resident_mb())
 
-    def result(self, first: "SplitEvaluation") -> Result:
+    def result(self, first: "DataSetTiming") -> Result:
         """What was measured, and how it compares with the peer here and on the first data set."""
         result: Result = {"images": len(self._source)}
         for name, speeds in self._speeds.items():
@@ -275,7 +272,7 @@ class SplitEvaluation:
             result["ratio_to_first"] = self._ratio(first)
         return result
 
-    def _ratio(self, other: "SplitEvaluation") -> Result:
+    def _ratio(self, other: "DataSetTiming") -> Result:
         """Of our images per second to the peer's on `other`, repeat by repeat."""
         pairs = zip(self._speeds["pipeline"], other._speeds["tf_data"], strict=True)
         return throughput.spread([ours[0] / theirs[0] for ours, theirs in pairs])

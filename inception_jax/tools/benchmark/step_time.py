@@ -24,15 +24,18 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from inception_jax.config.resolve import resolve
+from inception_jax.data.read_ahead import HostBatch
 from inception_jax.errors import UsageError
 from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices, progress
-from inception_jax.tasks.classification.batches import HostBatch, check_data, read_fake_batch
+from inception_jax.tasks import make_task
 from inception_jax.tools.benchmark import environment, throughput
 from inception_jax.tools.benchmark.peers import process
 from inception_jax.tools.plan.lowered_step import EXAMPLES
-from inception_jax.training.loop import make_plan, make_step
+from inception_jax.training.input import fake_batch
+from inception_jax.training.setup import make_step
+from inception_jax.training.timetable import make_timetable
 
 PEERS = ("plain", "torchvision")
 WORK = ("train", "forward")
@@ -61,12 +64,11 @@ def measure(config: ConfigDict, peer: str | None, seconds: float, repeats: int) 
       UsageError: the config is wrong, or the peer is to run beside an accelerator.
     """
     config, mesh = resolve(config), devices.make_mesh()
-    check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     if peer and jax.default_backend() != "cpu":
         raise UsageError(f"{peer} is measured on the CPU: JAX_PLATFORMS=cpu puts us there, too")
     network, batch_size = build(network_config(config)), config.data.batch_size
-    batch = read_fake_batch(config, slice(batch_size))
+    batch = fake_batch(config, slice(batch_size))
 
     def clock(steps: Iterator[None]) -> Clock:
         return lambda: throughput.measure(steps, batch_size, WARM_UP_STEPS, seconds)
@@ -117,7 +119,9 @@ def _training_steps(
     config: ConfigDict, network: Network, batch: HostBatch, mesh: Mesh
 ) -> Iterator[None]:
     """Endless steps; when one is given out, the one before it is done."""
-    step, state = make_step(config, network, make_plan(config, EXAMPLES), mesh)
+    step, state = make_step(
+        make_task(config), config, network, make_timetable(config, EXAMPLES), mesh
+    )
     state = devices.replicate(state, mesh)
     on_devices = devices.to_devices(batch, mesh)
     metrics: dict[str, jax.Array] = {}

@@ -6,11 +6,10 @@ from inception_jax.config import configuration
 from inception_jax.data.decode import decode
 from inception_jax.runtime import devices
 from inception_jax.storage import disk
-from inception_jax.tasks.classification.batches import check_data
 from inception_jax.tools.doctor.examination import Check
 from inception_jax.tools.doctor.subject import Subject
 from inception_jax.tools.doctor.verdict import Finding, Verdict
-from inception_jax.training.loop import not_reached
+from inception_jax.training.timetable import not_reached
 
 
 def config(subject: Subject) -> Finding:
@@ -30,7 +29,6 @@ def batch_size(subject: Subject) -> Finding:
 def data(subject: Subject) -> Finding:
     """Whether both splits open, and their first and last images can be decoded."""
     config = subject.resolved
-    check_data(config)
     splits = []
     for split, source in subject.sources.items():
         for example in source.read(sorted({0, len(source) - 1})):

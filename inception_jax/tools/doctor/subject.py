@@ -15,10 +15,10 @@ from inception_jax.data.sources import Source, open_source
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import processes
-from inception_jax.training.loop import Plan, make_plan
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import make_schedule
 from inception_jax.training.state import TrainState
+from inception_jax.training.timetable import Timetable, make_timetable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Subject:
         }
 
     @functools.cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> Timetable:
         """The durations in steps."""
-        return make_plan(self.resolved, len(self.sources[self.resolved.data.train_split]))
+        return make_timetable(self.resolved, len(self.sources[self.resolved.data.train_split]))
 
     @functools.cached_property
     def state_bytes(self) -> int:

@@ -11,9 +11,11 @@ from ml_collections import ConfigDict
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
-from inception_jax.tasks.classification.batches import check_data, read_fake_batch
+from inception_jax.tasks import make_task
 from inception_jax.tools.plan.compiled import OutOfMemory, compile_within_memory
-from inception_jax.training.loop import make_plan, make_step
+from inception_jax.training.input import fake_batch
+from inception_jax.training.setup import make_step
+from inception_jax.training.timetable import make_timetable
 
 # Data need not be there. Its size turns epochs into steps: constants that change no cost.
 EXAMPLES = 1_281_167  # ILSVRC's
@@ -36,10 +38,11 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
     Raises:
       UsageError: the config is wrong, or its batch cannot be split over the devices.
     """
-    check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     network = build(network_config(config))
-    train_step, state = make_step(config, network, make_plan(config, EXAMPLES), mesh)
+    train_step, state = make_step(
+        make_task(config), config, network, make_timetable(config, EXAMPLES), mesh
+    )
     described = jax.tree.map(
         lambda leaf: _described(leaf, leaf.shape, devices.replicated(mesh)), state
     )
@@ -49,7 +52,7 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
 
 def describe_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """A global batch on the mesh, without its contents: what `training_batches` yields."""
-    one = read_fake_batch(config, slice(0, 1))
+    one = fake_batch(config, slice(0, 1))
     batch_size = config.data.batch_size
     return {
         name: _described(rows, (batch_size, *rows.shape[1:]), devices.split_batch(mesh))
