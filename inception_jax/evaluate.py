@@ -11,9 +11,10 @@ if __name__ == "__main__":
 import argparse
 
 from inception_jax import cli
+from inception_jax.checkpoints import ensemble
 from inception_jax.errors import UsageError
 from inception_jax.runtime import processes, watchdog
-from inception_jax.tasks.classification import ensemble
+from inception_jax.tasks.classification import crop_flags
 
 log = cli.log
 
@@ -33,18 +34,18 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
     processes.join(flags)
     compiled_programs.keep()
-    asked = EvaluationSpec(flags.split, flags.crops, flags.average, flags.table, tuple(overrides))
+    spec = EvaluationSpec(flags.split, flags.crops, flags.average, flags.table, tuple(overrides))
     mesh = devices.make_mesh()
     if every:
         if processes.is_multi_process():
             raise UsageError("--all_checkpoints and --follow are for one process")
         every_checkpoint.evaluate(
-            flags.workdir, asked, mesh, weights=flags.weights, follow=flags.follow, show=print_line
+            flags.workdir, spec, mesh, weights=flags.weights, follow=flags.follow, show=print_line
         )
         return
-    models = ensemble.load(flags, mesh, overrides)
+    models = ensemble.load_ensemble(flags, mesh, overrides, task="classification")
     with watchdog.watch(models[0].config.training.watchdog):
-        result = SplitEvaluation(models, asked, mesh).run(models, flags.save_predictions)
+        result = SplitEvaluation(models, spec, mesh).run(models, flags.save_predictions)
     if not processes.is_primary():
         return
     if flags.table:
@@ -81,6 +82,7 @@ def make_parser() -> cli.Parser:
     usage = "%(prog)s (--workdir DIR | --checkpoint DIR[,DIR...]) [flags]"  # all take six lines
     parser = cli.Parser(__doc__, usage=usage)
     ensemble.add_flags(parser)
+    crop_flags.add_flags(parser)
     parser.add_argument("--split", help="with slices if need be; default: the config's")
     parser.add_argument(
         "--table",

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 
 from inception_jax import cli
+from inception_jax.checkpoints.ensemble import WEIGHTS
 from inception_jax.errors import UsageError, UserError
 from inception_jax.storage import disk
-from inception_jax.tasks.classification.ensemble import WEIGHTS
 from inception_jax.tools.interop.formats import EXPORTED
 
 

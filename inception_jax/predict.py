@@ -15,12 +15,13 @@ from PIL import Image
 from rich.table import Column, Table
 
 from inception_jax import cli
+from inception_jax.checkpoints import ensemble
 from inception_jax.data import image_files
 from inception_jax.data.decode import decode
 from inception_jax.errors import UserError
 from inception_jax.runtime import console, pictures, progress
 from inception_jax.storage import disk
-from inception_jax.tasks.classification import ensemble
+from inception_jax.tasks.classification import crop_flags
 
 TOP = 5
 THUMBNAIL = 300  # pixels, of an image in the picture
@@ -40,15 +41,16 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     overrides = [*overrides, "--config.evaluation.bad_images=error"]
     compiled_programs.keep()
     mesh = devices.make_mesh()
-    models = ensemble.load(flags, mesh, overrides)
+    models = ensemble.load_ensemble(flags, mesh, overrides, task="classification")
+    crops = flags.crops or models[0].config.evaluation.get("crops", 1)
     for model in models:
         with model.config.unlocked():  # a larger batch would be filled up
             data = model.config.data
-            data.batch_size = min(data.batch_size, len(paths) * flags.crops)
+            data.batch_size = min(data.batch_size, len(paths) * crops)
     predictor = Predictor(
         [(model.network, model.config) for model in models],
         mesh,
-        crops=flags.crops,
+        crops=crops,
         average=flags.average,
     )
     weights = [(model.params, model.batch_stats) for model in models]
@@ -149,6 +151,7 @@ def make_parser() -> cli.Parser:
     """The command's flags."""
     parser = cli.Parser(__doc__)
     ensemble.add_flags(parser)
+    crop_flags.add_flags(parser)
     parser.add_argument("--images", type=cli.path, nargs="+", required=True, help="files, folders")
     parser.add_argument(
         "--save_logits",

@@ -5,6 +5,7 @@ import itertools
 import logging
 import shutil
 import threading
+from typing import Any
 
 import cv2
 import jax
@@ -149,7 +150,9 @@ def test_in_an_epoch_every_index_occurs_once_over_all_processes(digits, processe
     seen = []
     for step in range(20):
         parts = [slice(p * share, (p + 1) * share) for p in range(processes)]
-        batches = [read_training_batch(source, digits, 5, step, p) for p in parts]
+        batches: list[dict[str, Any]] = [
+            dict(read_training_batch(source, digits, 5, step, p)) for p in parts
+        ]
         whole = read_training_batch(source, digits, 5, step, slice(0, 24))
         for name, array in whole.items():
             union = np.concatenate([batch[name] for batch in batches])
@@ -241,8 +244,8 @@ def test_bad_training_images_are_named_and_replaced_by_the_next(digits, caplog, 
     batch = read_training_batch(source, digits, 0, 0, slice(0, 64))
     again = read_training_batch(source, digits, 0, 0, slice(0, 64))
     clean = read_training_batch(good, digits, 0, 0, slice(0, 64))
-    for name in batch:
-        np.testing.assert_array_equal(batch[name], again[name])
+    for name, array in batch.items():
+        np.testing.assert_array_equal(array, dict(again)[name])
     replaced = np.isin(indices, sorted(bad))
     np.testing.assert_array_equal(batch["replaced"], replaced)
     np.testing.assert_array_equal(batch["index"], indices)

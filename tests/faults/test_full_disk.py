@@ -34,7 +34,9 @@ def restore(directory: Path) -> store.Restored | None:
 def test_a_save_without_room_costs_no_older_checkpoint(make_disk):
     disk = make_disk("400k")
     directory = disk.folder / "checkpoints"
-    open_writer = functools.partial(store.CheckpointWriter, directory, keep_last=1, keep_best=0)
+    open_writer = functools.partial(
+        store.CheckpointWriter, directory, keep_last=1, keep_best=0, ranked_by="top1"
+    )
     with open_writer() as checkpoints:
         checkpoints.save(1, make_tree(1), {})
     disk.fill(leave=50 * KILOBYTE)

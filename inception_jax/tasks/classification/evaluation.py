@@ -26,21 +26,26 @@ Result = dict[str, Any]
 _SAME_NUMBERS = ("data.data_dir", "data.threads", "data.batch_size")
 
 
+# Raised by whoever changes what an evaluation of the same checkpoint, data and settings gives:
+# results of older versions are then measured again.
+PROTOCOL_VERSION = 1
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationSpec:
     """What to measure, besides the networks."""
 
     split: str | None = None  # None: the first config's
-    crops: int = 1  # a key of PROTOCOLS
-    average: str = "probabilities"  # over crops: one of `ensemble.AVERAGES`
+    crops: int | None = None  # a key of PROTOCOLS; None: the first config's
+    average: str = "probabilities"  # over crops: one of `crop_flags.AVERAGES`
     table: bool = False  # fewer crops and each network alone, too: the paper's Table 3
     overrides: tuple[str, ...] = ()  # of the configs, already applied to the networks
 
 
 class SplitEvaluation:
-    """Opened once, for networks of these configs; `run` takes any weights of theirs."""
+    """An evaluation on one split, opened once; `run` takes any weights of the same networks."""
 
-    def __init__(self, models: Sequence[LoadedModel], asked: EvaluationSpec, mesh: Mesh):
+    def __init__(self, models: Sequence[LoadedModel], spec: EvaluationSpec, mesh: Mesh):
         """Opens the data.
 
         Raises:
@@ -49,34 +54,36 @@ class SplitEvaluation:
         """
         first = models[0]
         data = first.config.data
-        self.split = asked.split or first.config.evaluation.split
-        self._asked = asked
-        self._result_overrides = [
-            one for one in asked.overrides if _field(one) not in _SAME_NUMBERS
-        ]
-        self._source = open_source(data, self.split, len(first.class_names), fewer_classes=True)
-        self._labels = labels.match(data, self.split, self._source, first.class_names)
+        evaluation = first.config.evaluation
+        self._spec = spec
+        self._split: str = spec.split or evaluation.split
+        self._crops: int = spec.crops or evaluation.get("crops", 1)
+        self._result_overrides = [one for one in spec.overrides if _field(one) not in _SAME_NUMBERS]
+        self._source = open_source(data, self._split, len(first.class_names), fewer_classes=True)
+        self._labels = labels.match(data, self._split, self._source, first.class_names)
         self._predictor = Predictor(
             [(model.network, model.config) for model in models],
             mesh,
-            crops=asked.crops,
-            average=asked.average,
-            combinations=_combinations(len(models), asked),
+            crops=self._crops,
+            average=spec.average,
+            combinations=_combinations(len(models), self._crops, table=spec.table),
             allowed=self._labels.allowed,
         )
 
     def identity(self, models: Sequence[LoadedModel]) -> str:
-        """The same for the same checkpoints, weights, data and protocol; so are the numbers."""
+        """Returns a hash: equal for the same checkpoints, weights, data, settings and protocol."""
         known = [
             [(model.digest, model.weights) for model in models],
             self._source.fingerprint,
-            [self._asked.crops, self._asked.average, self._asked.table],
+            [self._crops, self._spec.average, self._spec.table],
             self._result_overrides,
+            # Results of before have no version: theirs was 1.
+            *([PROTOCOL_VERSION] if PROTOCOL_VERSION > 1 else []),
         ]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
     def run(self, models: Sequence[LoadedModel], predictions: Path | None = None) -> Result:
-        """Measures. `images_per_second` is from the second batch on, if there is one.
+        """Tests the weights; `images_per_second` is from the second batch on, if there is one.
 
         Args:
           models: of the configs that this was opened with.
@@ -88,21 +95,21 @@ class SplitEvaluation:
         times = [time.perf_counter()]
         with self._predictor.predict(weights, self._source, self._labels.classes) as answers:
             batches = self._predictor.batches(len(self._source))
-            shown = progress.track(answers, f"evaluating {names} on {self.split}", batches)
+            shown = progress.track(answers, f"evaluating {names} on {self._split}", batches)
             tallies = tally(_noted(shown, times, kept if predictions else None), self._predictor)
         skipped = len(times) > 2  # the first batch, with start and compilation
         images = len(self._source) - skipped * self._predictor.images
         if predictions:
             _save(kept, models[0].class_names, predictions)
-        summary, asked = tallies[-1].summary(), self._asked
+        summary, spec = tallies[-1].summary(), self._spec
         result = summary | {
-            "crops": asked.crops,
-            "average": asked.average,
+            "crops": self._crops,
+            "average": spec.average,
             "models": len(models),
             "weights": "/".join(dict.fromkeys(model.weights for model in models)),
             "checkpoints": [str(model.checkpoint) for model in models],
             "step": models[0].step if len(models) == 1 else None,
-            "split": self.split,
+            "split": self._split,
             "config_name": ",".join(dict.fromkeys(model.config.name for model in models)),
             "overrides": self._result_overrides,
             "digests": [model.digest for model in models],
@@ -112,7 +119,7 @@ class SplitEvaluation:
             "identity": self.identity(models),
             "images_per_second": images / (times[-1] - times[skipped]),
         }
-        if asked.table:
+        if spec.table:
             measured = [one.summary() for one in tallies]
             result["table"] = table_3.rows(self._predictor.combinations, measured)
         names_of = models[0].class_names
@@ -126,13 +133,13 @@ class SplitEvaluation:
         return result
 
 
-def _combinations(networks: int, asked: EvaluationSpec) -> list[Combination]:
-    """The last one is what was asked for."""
+def _combinations(networks: int, crops: int, *, table: bool) -> list[Combination]:
+    """Lists which networks over how many crops; the last one is what was asked for."""
     everything = tuple(range(networks))
-    if not asked.table:
-        return [Combination(everything, asked.crops)]
+    if not table:
+        return [Combination(everything, crops)]
     chosen = [(network,) for network in everything] + [everything] * (networks > 1)
-    counts = [count for count in PROTOCOLS if count <= asked.crops]
+    counts = [count for count in PROTOCOLS if count <= crops]
     return [Combination(some, count) for some in chosen for count in counts]
 
 

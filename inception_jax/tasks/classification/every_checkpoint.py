@@ -8,8 +8,9 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from inception_jax.checkpoints import loaded_model, store
+from inception_jax.checkpoints import ensemble, loaded_model, store
 from inception_jax.errors import UsageError, UserError
+from inception_jax.runtime import watchdog
 from inception_jax.storage import workdir
 from inception_jax.tasks.classification import results
 from inception_jax.tasks.classification.evaluation import EvaluationSpec, SplitEvaluation
@@ -21,7 +22,7 @@ SECONDS_BETWEEN_LOOKS = 5
 
 def evaluate(
     run: Path,
-    asked: EvaluationSpec,
+    spec: EvaluationSpec,
     mesh: Mesh,
     *,
     weights: str | None,
@@ -35,7 +36,7 @@ def evaluate(
 
     Args:
       run: its folder.
-      asked: what to measure.
+      spec: what to measure.
       mesh: the devices.
       weights: average or raw; None takes the average where the run kept one.
       follow: wait for more until the last step of the run is there, good or damaged.
@@ -58,17 +59,19 @@ def evaluate(
         for step in new:
             checkpoint = folder / str(step)
             try:
-                model = loaded_model.load(checkpoint, mesh, weights, overrides=asked.overrides)
+                model = loaded_model.load(checkpoint, mesh, weights, overrides=spec.overrides)
             except UsageError:
                 raise
             except UserError as error:  # damaged, or the run deletes it while it is read
                 log.warning(f"left out: {error}")
                 left_out.add(step)
                 continue
-            measurement = measurement or SplitEvaluation([model], asked, mesh)
+            ensemble.check_task(model, "classification")
+            measurement = measurement or SplitEvaluation([model], spec, mesh)
             result = results.find(written, measurement.identity([model]))
             if result is None:
-                result = measurement.run([model])
+                with watchdog.watch(model.config.training.watchdog):
+                    result = measurement.run([model])
                 results.write(result, written)
             show(result)
             shown.add(step)

@@ -1,4 +1,4 @@
-"""Which networks a command is to show images to, and how: flags that evaluate and predict share."""
+"""Which networks a command takes: flags for one checkpoint or an ensemble, and loading them."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 from inception_jax import cli
 from inception_jax.errors import UsageError, UserError
 from inception_jax.runtime import processes
-from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from inception_jax.checkpoints.loaded_model import LoadedModel
 
-WEIGHTS = ("average", "raw")  # of a checkpoint: the running average of its weights, or they
-AVERAGES = ("probabilities", "max")  # over crops; over networks it is always probabilities
+# Of a checkpoint: the running average of the parameters, or the parameters of the last step.
+WEIGHTS = ("average", "raw")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which networks, with which weights, over which crops: for commands that show them images."""
+    """Adds the flags that name checkpoints and say which of their weights to take."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", type=cli.path, help="a run: its newest good checkpoint")
     which.add_argument(
@@ -30,30 +29,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="WORKDIR/checkpoints/STEP, or what convert wrote",
     )
     parser.add_argument("--weights", choices=WEIGHTS, help="default: average if kept")
-    parser.add_argument(
-        "--crops",
-        type=int,
-        choices=PROTOCOLS,
-        default=1,
-        help="of each image; default: 1, the centre",
-    )
-    parser.add_argument(
-        "--average",
-        choices=AVERAGES,
-        default=AVERAGES[0],
-        help="over crops: their mean (default) or maximum",
-    )
 
 
-def load(flags: argparse.Namespace, mesh: "Mesh", overrides: Sequence[str]) -> "list[LoadedModel]":
-    """Loads what the flags of `add_flags` name.
+def load_ensemble(
+    flags: argparse.Namespace, mesh: "Mesh", overrides: Sequence[str], *, task: str
+) -> "list[LoadedModel]":
+    """Loads the networks that the flags of `add_flags` name.
+
+    Args:
+      flags: parsed.
+      mesh: where to put the weights.
+      overrides: --config.a.b=value, on top of the configs in the checkpoints.
+      task: name of the task that the command is for.
 
     Raises:
-      UserError, UsageError: as `loaded_model.load`; networks of different classes.
+      UserError, UsageError: as `loaded_model.load`; networks of another task, or of different
+        classes.
     """
     from inception_jax.checkpoints import loaded_model  # JAX, which flags need not wait for
 
-    # All processes the same: a run may be writing newer ones meanwhile.
+    # All processes take the same one: a run may be writing newer ones meanwhile.
     find = flags.workdir and processes.is_primary()
     newest = loaded_model.newest_in(flags.workdir) if find else None
     checkpoints = flags.checkpoint or [Path(processes.broadcast_json(str(newest)))]
@@ -63,9 +58,19 @@ def load(flags: argparse.Namespace, mesh: "Mesh", overrides: Sequence[str]) -> "
     if [model.digest for model in models] != processes.broadcast_json([m.digest for m in models]):
         raise UserError("its checkpoints are not those of process 0: use a common disk")
     for model in models:
+        check_task(model, task)
         if model.class_names != models[0].class_names:
             raise UsageError(
                 f"{model.checkpoint} has other classes than {models[0].checkpoint}: "
                 "their probabilities cannot be averaged"
             )
     return models
+
+
+def check_task(model: "LoadedModel", task: str) -> None:
+    """Raises UsageError if a network was trained for another task than `task`."""
+    if model.config.get("task", "classification") != task:
+        raise UsageError(
+            f"{model.checkpoint} was trained for the task {model.config.task!r}; this command is "
+            f"for {task}"
+        )
