@@ -57,7 +57,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def print_line(result: dict) -> None:
-    """One line of standard output, at once."""
+    """Prints a result as one line of JSON, and flushes it."""
     from inception_jax.storage import json_files
     from inception_jax.tasks.classification import results
 
@@ -65,7 +65,7 @@ def print_line(result: dict) -> None:
 
 
 def print_table(result: dict) -> None:
-    """For a person, beside the JSON."""
+    """Prints Table 3 to standard error, beside the JSON."""
     from rich.table import Table
 
     from inception_jax.runtime import console
@@ -78,7 +78,7 @@ def print_table(result: dict) -> None:
 
 
 def make_parser() -> cli.Parser:
-    """The command's flags."""
+    """Makes the parser of the command's flags."""
     usage = "%(prog)s (--workdir DIR | --checkpoint DIR[,DIR...]) [flags]"  # all take six lines
     parser = cli.Parser(__doc__, usage=usage)
     ensemble.add_flags(parser)
@@ -92,10 +92,12 @@ def make_parser() -> cli.Parser:
     parser.add_argument(
         "--all_checkpoints",
         action="store_true",
-        help="of --workdir, a JSON line each; none twice",
+        help="of --workdir, a JSON line each; each is evaluated once",
     )
     parser.add_argument(
-        "--follow", action="store_true", help="the same, and those to come in this run"
+        "--follow",
+        action="store_true",
+        help="--all_checkpoints, and those that the run goes on to write",
     )
     parser.add_argument(
         "--save_predictions",

@@ -1,4 +1,4 @@
-"""Classify image files: the five likeliest classes of each, as JSON lines, a table and a picture.
+"""Classify image files: the five most likely classes, as JSON lines, a table and a picture.
 
 Several checkpoints, with commas between them, are one ensemble: their probabilities are averaged.
 """
@@ -37,7 +37,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     from inception_jax.runtime import compiled_programs, devices
     from inception_jax.tasks.classification.predictor import Predictor
 
-    # One file that cannot be read ends it: nobody is to take an answer about nothing for one.
+    # One unreadable file ends the command: else its line would look like an answer.
     overrides = [*overrides, "--config.evaluation.bad_images=error"]
     compiled_programs.keep()
     mesh = devices.make_mesh()
@@ -67,8 +67,10 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
             save(batch.index, batch.logits)
             for index, row in zip(batch.index, batch.log_probabilities[-1], strict=True):
                 if np.isnan(row).any():
-                    raise UserError(f"the answer to {paths[index]} is not a number: bad weights")
-                top = likeliest(row, models[0].class_names)
+                    raise UserError(
+                        f"the prediction for {paths[index]} is not a number: the weights are bad"
+                    )
+                top = most_likely(row, models[0].class_names)
                 print(json.dumps({"image": str(paths[index]), "top": top}))
                 if len(shown) < SHOWN:
                     shown.append((paths[index], top))
@@ -81,14 +83,14 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def thumbnail(path: Path) -> np.ndarray:
-    """The image, uint8 [height, width, 3], of at most THUMBNAIL pixels on a side."""
+    """Reads an image, uint8 [height, width, 3], at most THUMBNAIL pixels on a side."""
     image = Image.fromarray(decode(path.read_bytes(), str(path)))
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     return np.asarray(image)
 
 
-def likeliest(log_probabilities: np.ndarray, class_names: tuple[str, ...]) -> list[dict]:
-    """The TOP classes of largest probability: `label`, `name`, `probability`."""
+def most_likely(log_probabilities: np.ndarray, class_names: tuple[str, ...]) -> list[dict]:
+    """Lists the TOP most probable classes: `label`, `name`, `probability`."""
     return [
         {
             "label": int(label),
@@ -103,7 +105,7 @@ def likeliest(log_probabilities: np.ndarray, class_names: tuple[str, ...]) -> li
 def logits_file(
     path: Path | None, images: int
 ) -> Iterator[Callable[[np.ndarray, np.ndarray | None], None]]:
-    """Opens `save(index, logits)` for a .npy file that is there when all is written.
+    """Opens `save(index, logits)` for a .npy file, which appears when all is written.
 
     float32 [images, classes], of several networks or crops [images, networks, crops, classes].
     """
@@ -137,7 +139,7 @@ def logits_file(
 
 
 def print_table(shown: Sequence[tuple[Path, list[dict]]], images: int) -> None:
-    """For a person, beside the JSON lines."""
+    """Prints a table to standard error, beside the JSON lines."""
     table = Table(Column("image", overflow="fold"), *(f"{rank}." for rank in range(1, TOP + 1)))
     for path, top in shown:
         cells = [str(path), *(f"{t['name']} {t['probability']:.1%}" for t in top)]
@@ -148,7 +150,7 @@ def print_table(shown: Sequence[tuple[Path, list[dict]]], images: int) -> None:
 
 
 def make_parser() -> cli.Parser:
-    """The command's flags."""
+    """Makes the parser of the command's flags."""
     parser = cli.Parser(__doc__)
     ensemble.add_flags(parser)
     crop_flags.add_flags(parser)

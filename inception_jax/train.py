@@ -1,4 +1,4 @@
-"""Train a network. The same command again goes on where it stopped."""
+"""Train a network; the same command again goes on where it stopped."""
 
 from inception_jax.runtime import preemption
 
@@ -45,7 +45,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def make_parser() -> cli.Parser:
-    """The command's flags."""
+    """Makes the parser of the command's flags."""
     parser = cli.Parser(__doc__)
     parser.add_config()
     parser.add_argument("--workdir", required=True, type=cli.path, help="folder of the run")

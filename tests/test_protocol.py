@@ -22,14 +22,10 @@ from inception_jax.errors import UserError
 from inception_jax.models.googlenet import Outputs
 from inception_jax.runtime import devices
 from inception_jax.tasks.classification import labels
+from inception_jax.tasks.classification.averaging import Combination, combine
+from inception_jax.tasks.classification.crop_logits import CropBatching
 from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS
-from inception_jax.tasks.classification.predictor import (
-    Combination,
-    CropBatching,
-    Predictor,
-    combine,
-    tally,
-)
+from inception_jax.tasks.classification.predictor import Predictor, tally
 
 CLASSES = 4
 
@@ -269,7 +265,7 @@ def test_data_with_other_class_names_is_refused():
     data, network = data_named("pets"), ("ant", "bee", "cat")
     with pytest.raises(UserError, match="class 1 is 'bug' in the data and 'bee' in the checkpoint"):
         labels.match(data, "test", named("ant", "bug", "cat"), network)
-    with pytest.raises(UserError, match="the class 'bug' of pets is none of the checkpoint's"):
+    with pytest.raises(UserError, match="the checkpoint has no class 'bug', which pets has"):
         labels.match(data, "test", named("cat", "bug"), network)
     with pytest.raises(UserError, match="several classes are called 'crane'"):
         labels.match(data, "test", named("crane", "ant"), ("ant", "crane", "crane"))

@@ -1,4 +1,4 @@
-"""A trained network out of a checkpoint: all that evaluate, predict and export start from."""
+"""Opens a checkpoint as a model: network, weights, config and names of the classes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def load(
       overrides: --config.a.b=value, on top of the config in the checkpoint.
 
     Raises:
-      UserError: it is no checkpoint, or damaged.
+      UserError: it is not a checkpoint, or damaged.
       UsageError: it has no averaged weights, or an override does not fit.
     """
     try:
@@ -90,10 +90,10 @@ def _config(checkpoint: Path, values: dict[str, Any]) -> ConfigDict:
 
 
 def newest_in(run: Path) -> Path:
-    """The newest good checkpoint of a run.
+    """Finds the newest good checkpoint of a run.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no good checkpoint.
     """
     folder = run / workdir.CHECKPOINTS
     checkpoint = store.newest_good(folder)

@@ -1,4 +1,4 @@
-"""Pictures for a person to look at, drawn with Matplotlib."""
+"""Draws pictures of images and results, with Matplotlib."""
 
 import itertools
 import math
@@ -81,12 +81,12 @@ def predictions(
     answers: Sequence[Sequence[dict[str, Any]]],
     path: Path,
 ) -> None:
-    """Writes a PNG: each image with its title, and bars for its likeliest classes beside it.
+    """Writes a PNG: each image with its title, and bars for its most likely classes beside it.
 
     Args:
       images: uint8 [height, width, 3], RGB.
       titles: one each.
-      answers: of each, dictionaries with `name` and `probability`, the likeliest first.
+      answers: of each, dictionaries with `name` and `probability`, the most likely first.
       path: of the file; its folder is made.
     """
     columns = min(_ANSWERED_COLUMNS, len(images))
@@ -109,12 +109,12 @@ def predictions(
 
 
 def _shortened(title: str) -> str:
-    """A file name keeps its ends: what is common to many is often in the middle."""
+    """Shortens a title in its middle: file names often differ at their ends."""
     return title if len(title) <= _TITLE else f"{title[: _TITLE // 2]}…{title[-_TITLE // 2 + 1 :]}"
 
 
 def _figure(width: float, height: float) -> "Figure":
-    """An empty one, in inches."""
+    """Makes an empty figure; sizes in inches."""
     # Imported here: a fifth of the start of `train`, which seldom draws.
     from matplotlib.figure import Figure
 

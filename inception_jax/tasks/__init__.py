@@ -1,4 +1,4 @@
-"""What is learned: each task says how data is read, what is minimised and how it is tested."""
+"""Tasks: how data is read, what is minimised and how it is tested."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The seam between how a run runs and what is learned: all that a run asks of its task.
+"""The interface of a task: all that a run asks about what is learned.
 
 `training/` drives a task without knowing which one: it opens the split, reads the batch of each
 step, takes the step, tests, ranks checkpoints and writes their description. A task never sees the
@@ -25,7 +25,7 @@ Metrics = dict[str, Any]  # numbers by name
 
 
 class Split(Protocol):
-    """A split of a data set, opened: random access by example number is the task's business."""
+    """An opened split of a data set; how its examples are read is the task's business."""
 
     fingerprint: str  # changes when the data changes
 
@@ -42,7 +42,7 @@ class Evaluator:
 
 
 class Task(abc.ABC):
-    """What is learned, for one resolved config."""
+    """The base class of tasks; a task is made for one resolved config."""
 
     # Ranks checkpoints: a metric of `evaluator`, higher is better.
     primary_metric: ClassVar[str]
@@ -78,12 +78,12 @@ class Task(abc.ABC):
         """
 
     def buffers(self, rows: int) -> Any:
-        """Memory that batches of `rows` rows may use again and again, or None."""
+        """Returns memory that batches of `rows` rows may reuse, or None."""
         del rows
 
     @abc.abstractmethod
     def prepare(self, batch: Mapping[str, Any], key: jax.Array) -> Inputs:
-        """Makes the network's inputs of a batch, on the devices; traced as part of the step.
+        """Turns a batch into inputs of the network, on the devices; traced as part of the step.
 
         Args:
           batch: what `read` returned, on the devices.
@@ -108,7 +108,7 @@ class Task(abc.ABC):
         """
 
     def description(self, source: Any) -> dict[str, Any]:
-        """What a checkpoint says of this task's data, JSON: names of classes, say."""
+        """Returns what checkpoints say about this task's data, as JSON, such as class names."""
         del source
         return {}
 
@@ -117,15 +117,15 @@ class Task(abc.ABC):
         del description
 
     def titles(self, source: Any, batch: Mapping[str, Any]) -> Sequence[str]:
-        """A title for each image of a host batch, for pictures."""
+        """Returns a title for each image of a host batch, for pictures."""
         del source
         return [str(index) for index in batch["index"]]
 
     def examples_of(self, step: int, source: Any) -> np.ndarray:
-        """The numbers of the examples that step `step` (from 0) trains on, for messages."""
+        """Returns the numbers of the examples that step `step` (from 0) trains on, for messages."""
         config = self.config
         return order.batch_order(config.seed, step, config.data.batch_size, len(source))[1]
 
     def in_words(self, metrics: Mapping[str, Any]) -> str:
-        """The metrics that `metric_names` has, for a line of the log."""
+        """Writes the metrics that `metric_names` lists, for a line of the log."""
         return ", ".join(f"{name} {metrics[key]:.4f}" for key, name in self.metric_names.items())

@@ -1,1 +1,1 @@
-"""Training: state, step, optimiser, schedule, and the loop that drives them."""
+"""Training: the loop, the step, its state, optimiser and schedule."""

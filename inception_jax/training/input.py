@@ -1,4 +1,4 @@
-"""The batches of a run's steps: read ahead of time, and copied to the devices."""
+"""Prefetches the batches of a run's steps, and copies them to the devices."""
 
 import contextlib
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def training_batches(
 
 
 def memory_needed(data: ConfigDict, examples: int) -> int:
-    """The bytes that this process holds at most of batches and of the order of two epochs.
+    """Returns the bytes that this process holds at most for batches and the order of two epochs.
 
     Batches: in each thread, waiting on the host, and copied to the devices.
     """

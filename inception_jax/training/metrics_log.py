@@ -1,4 +1,4 @@
-"""The numbers of a run: WORKDIR/metrics.jsonl, the source of truth, and TensorBoard beside it."""
+"""Writes the metrics of a run: metrics.jsonl, the source of truth, and TensorBoard's files."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ _FILE = re.compile(r"events\.out\.tfevents\.(\d+)")
 
 
 class MetricsLog:
-    """Appends one JSON object a log step; evaluations carry "split".
+    """Appends one JSON object for each log step; evaluations carry "split".
 
     A run that resumes at a step drops what an interrupted one had written of later steps, so that
     the file is the one of a run never interrupted (but for rates and times).
@@ -32,8 +32,7 @@ class MetricsLog:
         Args:
           folder: of the run.
           resume_step: the last finished step.
-          evaluated: False drops a line of an evaluation at `resume_step`, which is to be done
-            again.
+          evaluated: False drops evaluations at `resume_step`, which are made again.
         """
         self._path = folder / workdir.METRICS
         kept = [
@@ -83,14 +82,14 @@ class MetricsLog:
 
 
 class _Board:
-    """Scalars for TensorBoard, written by this thread.
+    """Writes scalars for TensorBoard, in the calling thread.
 
     tensorboardX's SummaryWriter has another thread for it. When that one dies, of a full disk, say,
     the next scalars wait for ever.
     """
 
     def __init__(self, folder: Path, first_step: int):
-        """TensorBoard is to forget what it knows of `first_step` and later ones."""
+        """Starts a file that makes TensorBoard forget `first_step` and all later steps."""
         folder.mkdir(exist_ok=True)
         # TensorBoard reads files in the order of their names: by time, also where the clock is set.
         before = [int(match[1]) for path in folder.iterdir() if (match := _FILE.match(path.name))]
@@ -116,10 +115,10 @@ class _Board:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; an interrupted last one is left out.
+    """Reads the lines of a metrics.jsonl; an incomplete last one is left out.
 
     Raises:
-      UserError: a line before the last is no JSON object; nothing is dropped.
+      UserError: a line before the last is not a JSON object; nothing is dropped.
     """
     if not path.exists():
         return []
@@ -129,5 +128,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             lines.append(dict(json.loads(text)))
         except (ValueError, TypeError):
-            raise UserError(f"{path}, line {number}, is no JSON object: mend or move it") from None
+            raise UserError(
+                f"{path}, line {number}, is not a JSON object: mend or move it"
+            ) from None
     return lines

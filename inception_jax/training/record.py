@@ -1,4 +1,4 @@
-"""The files of a run, written by one process: metrics, TensorBoard, checkpoints."""
+"""Writes the files of a run: metrics, TensorBoard, checkpoints."""
 
 import contextlib
 from collections.abc import Iterator, Mapping

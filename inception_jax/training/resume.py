@@ -1,4 +1,4 @@
-"""Where a run starts: its newest good checkpoint, another run's weights, or initial values."""
+"""Finds where a run starts: its newest checkpoint, another run's weights, or initial values."""
 
 from pathlib import Path
 from typing import Any

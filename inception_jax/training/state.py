@@ -1,4 +1,4 @@
-"""All that a training run is at one moment: a plain tree of arrays."""
+"""The state of a run between two steps: a plain tree of arrays."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from inception_jax.models.network import Network
 
 @flax.struct.dataclass
 class TrainState:
-    """Dictionaries of arrays with readable names: params["inception_3a"]["3x3_reduce"]["kernel"].
+    """Dictionaries of arrays, named like params["inception_3a"]["3x3_reduce"]["kernel"].
 
     `step` counts finished updates, int32 scalar. `average` is empty when averaging is off,
     otherwise {"params", "batch_stats"} with the Polyak average of both.
@@ -30,7 +30,7 @@ class TrainState:
 def initial_state(
     network: Network, optimizer: optax.GradientTransformation, seed: int, *, averaging: bool
 ) -> TrainState:
-    """The state before the first step, on the host."""
+    """Makes the state before the first step, on the host."""
     params, batch_stats = network.initial(seed)
     average = {"params": params, "batch_stats": batch_stats} if averaging else {}
     # As one program: by itself each zeroing of an array of another shape is compiled, 100 of them.
@@ -39,17 +39,17 @@ def initial_state(
 
 
 def to_tree(state: TrainState) -> dict[str, Any]:
-    """Nested dictionaries only, as they are written to disk."""
+    """Returns nested dictionaries, as they are written to disk."""
     return flax.serialization.to_state_dict(state)
 
 
 def from_tree(state: TrainState, tree: dict[str, Any]) -> TrainState:
-    """The inverse of `to_tree`; `state` gives the structure."""
+    """Inverts `to_tree`; `state` gives the structure."""
     return flax.serialization.from_state_dict(state, tree)
 
 
 def update_average(average: Any, new: Any, step: jax.Array, start: int, decay: float) -> Any:
-    """Polyak averaging of the tree `new` after update number `step` (from 1).
+    """Updates the Polyak average by the tree `new`, after update number `step` (from 1).
 
     With n updates averaged so far, average = d x average + (1 - d) x new with d = min(decay,
     n / (n + 1)): the plain mean at first, exponential once n exceeds 1 / (1 - decay). Up to `start`

@@ -83,7 +83,7 @@ def make_train_step(
 
 
 def norm(tree: Any) -> jax.Array:
-    """The square root of the sum of all squares.
+    """Returns the square root of the sum of all squares.
 
     Optax's norm also adds the squares of imaginary parts: three times as long to trace.
     """

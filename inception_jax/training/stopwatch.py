@@ -1,4 +1,4 @@
-"""How fast a run goes, and how long it waits for its input."""
+"""Measures how fast a run goes and how long it waits for its input."""
 
 import contextlib
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class Stopwatch:
-    """Rates between log steps."""
+    """Measures rates between log steps."""
 
     def __init__(self, batch_size: int, total: int, step: int):
         """Starts at `step` of `total` steps."""
@@ -16,20 +16,20 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """A block that waits for input."""
+        """Times a block that waits for input."""
         start = time.perf_counter()
         yield
         self._waited += time.perf_counter() - start
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """A block that does not count at all: evaluation and saving."""
+        """Leaves out the time of a block: evaluation, saving."""
         start = time.perf_counter()
         yield
         self._since += time.perf_counter() - start
 
     def read(self, step: int) -> dict[str, float]:
-        """`images_per_second` and `input_wait` (share of the time) since the last reading."""
+        """Returns `images_per_second` and `input_wait` (0..1) since the last reading."""
         now = time.perf_counter()
         seconds, steps = max(now - self._since, 1e-9), step - self._step
         self._seconds_a_step = seconds / steps
@@ -41,5 +41,5 @@ class Stopwatch:
         return rates
 
     def seconds_left(self, step: int) -> float:
-        """An estimate from the pace at the last reading; evaluations not included."""
+        """Estimates the seconds left from the last reading; evaluations are not included."""
         return (self._total - step) * self._seconds_a_step

@@ -1,4 +1,4 @@
-"""When things happen in a run: the config's durations, in steps."""
+"""The timetable of a run: the config's durations and intervals, in steps."""
 
 import dataclasses
 

@@ -1,24 +1,22 @@
-"""A test of one or more networks on a split: all that `evaluate` finds out about them."""
+"""Tests one network or an ensemble on a split, as the command `evaluate` does."""
 
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
 
 from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.data.sources import open_source
 from inception_jax.runtime import progress
-from inception_jax.storage import disk
-from inception_jax.tasks.classification import labels, table_3
+from inception_jax.tasks.classification import labels, predictions_file, table_3
+from inception_jax.tasks.classification.averaging import Combination
 from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS
-from inception_jax.tasks.classification.predictor import Combination, Predictions, Predictor, tally
+from inception_jax.tasks.classification.predictor import Predictions, Predictor, tally
 
 Result = dict[str, Any]
 
@@ -87,7 +85,7 @@ class SplitEvaluation:
 
         Args:
           models: of the configs that this was opened with.
-          predictions: .npz file to write: see `_save`.
+          predictions: .npz file to write: see `predictions_file.write`.
         """
         names = ", ".join(str(model.checkpoint) for model in models)
         weights = [(model.params, model.batch_stats) for model in models]
@@ -100,7 +98,7 @@ class SplitEvaluation:
         skipped = len(times) > 2  # the first batch, with start and compilation
         images = len(self._source) - skipped * self._predictor.images
         if predictions:
-            _save(kept, models[0].class_names, predictions)
+            predictions_file.write(kept, models[0].class_names, predictions)
         summary, spec = tallies[-1].summary(), self._spec
         result = summary | {
             "crops": self._crops,
@@ -146,39 +144,13 @@ def _combinations(networks: int, crops: int, *, table: bool) -> list[Combination
 def _noted(
     predictions: Iterator[Predictions], times: list[float], kept: list[Predictions] | None
 ) -> Iterator[Predictions]:
-    """Notes when each batch came, and keeps them if there is a list for that."""
+    """Notes the time of each batch, and keeps the batches if there is a list for them."""
     for batch in predictions:
         times.append(time.perf_counter())
         if kept is not None:
             of_all = batch.log_probabilities[-1:].copy()  # a table has many more
             kept.append(dataclasses.replace(batch, log_probabilities=of_all))
         yield batch
-
-
-def _save(kept: list[Predictions], class_names: tuple[str, ...], path: Path) -> None:
-    """Writes what was answered to each example.
-
-    `index` int64 [examples], number in the split; `labels` bool [examples, classes];
-    `log_probabilities` float32 [examples, classes], averaged as asked for; `bad` bool [examples],
-    where there was no image; `class_names`.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with (
-            disk.writing(path.parent),
-            partial.open("wb") as file,
-        ):  # savez would add .npz to another name
-            np.savez_compressed(
-                file,
-                index=np.concatenate([batch.index for batch in kept]).astype(np.int64),
-                labels=np.concatenate([batch.labels for batch in kept]),
-                log_probabilities=np.concatenate([batch.log_probabilities[-1] for batch in kept]),
-                bad=np.concatenate([batch.bad for batch in kept]),
-                class_names=np.array(class_names),
-            )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _field(override: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads a whole split in order for an evaluation: every example once, the last batch filled up."""
+"""Reads a whole split in order for an evaluation: every example once, with a padding mask."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a network is shown of a test image: section 7's crops as a table. Host side, uint8 RGB.
+"""Cuts the 1, 10 or 144 crops of a test image (section 7), on the host, uint8 RGB.
 
 The crops of a smaller protocol are among those of a larger one. A long image is cut to pieces four
 times as long as wide before it is resized, which bounds the memory.
@@ -24,7 +24,7 @@ _LONGEST = 4  # sides of an image that are resized at once: length / width
 
 
 class View(NamedTuple):
-    """Where in a square a crop lies: 0 is the top or the left end, 1 the bottom or the right."""
+    """The position of a crop in a square: 0 is the top or left end, 1 the bottom or right end."""
 
     down: float
     across: float
@@ -52,11 +52,11 @@ class CropProtocol:
 
     @property
     def count(self) -> int:
-        """Of crops, mirror images included."""
+        """The number of crops, mirror images included."""
         return len(self.crops) * (1 + self.mirrored)
 
     def indices_of(self, other: "CropProtocol") -> list[int]:
-        """Where the crops of a smaller protocol are among these.
+        """Finds the crops of a smaller protocol among these.
 
         All crops come first, in order, then all mirror images.
         """
@@ -86,7 +86,7 @@ PROTOCOLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """How a config resizes test images; pixels."""
+    """The resizing of test images, in pixels."""
 
     size: int  # of a crop
     short_side: int  # at scale 1
@@ -95,7 +95,7 @@ class Geometry:
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Geometry":
-        """Of the sections `data` and `evaluation`."""
+        """Takes the fields from the sections `data` and `evaluation`."""
         evaluation = config.evaluation
         return cls(
             config.data.image_size,
@@ -126,7 +126,7 @@ class Geometry:
                     out[row] = square[top : top + self.size, left : left + self.size]
 
     def _square(self, image: np.ndarray, side: int, position: float, resized: dict) -> np.ndarray:
-        """[side, side, 3] of the resized image; `resized` keeps what was resized before."""
+        """Cuts a square, [side, side, 3], of the resized image; `resized` caches resized images."""
         if self.resize == "squeeze":
             if not resized:
                 resized[0, 0] = self._resize(image, side, side)

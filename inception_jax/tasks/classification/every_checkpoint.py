@@ -1,4 +1,4 @@
-"""Every checkpoint of a run, each evaluated once, also while the run goes on."""
+"""Evaluates every checkpoint of a run once, also while the run goes on."""
 
 import logging
 import time

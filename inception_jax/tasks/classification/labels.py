@@ -1,4 +1,4 @@
-"""What the class numbers of a test set are in a network: classes are matched by their names."""
+"""Matches the classes of a test set with those of a network, by their names."""
 
 import dataclasses
 
@@ -10,12 +10,12 @@ from inception_jax.errors import UserError
 
 # Test sets that name all of ILSVRC's classes and have images of 200 of them. Their authors let a
 # network choose among those alone (Hendrycks et al., arXiv 1907.07174 and 2006.16241).
-OF_SOME_CLASSES = ("imagenet_a", "imagenet_r")
+SUBSETS_OF_CLASSES = ("imagenet_a", "imagenet_r")
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """How a test set's class numbers become the network's."""
+    """The network's class number of each class of a test set."""
 
     classes: np.ndarray  # int [classes of the test set], their numbers in the network
     allowed: np.ndarray  # bool [classes of the network]: those it may choose
@@ -42,7 +42,7 @@ def match(data: ConfigDict, split: str, source: Source, class_names: tuple[str, 
         classes = np.array([class_names.index(name) for name in source.class_names])
     allowed = np.zeros(len(class_names), bool)
     allowed[classes] = True
-    if data.name.partition("/")[0] in OF_SOME_CLASSES:
+    if data.name.partition("/")[0] in SUBSETS_OF_CLASSES:
         whole = open_source(data, split.partition("[")[0], len(class_names), fewer_classes=True)
         found = {label for index in range(len(whole)) for label in whole.read([index])[0].labels}
         allowed[:] = False
@@ -56,6 +56,6 @@ def _check_known(name: str, data: tuple[str, ...], model: tuple[str, ...]) -> No
             other = model[label]
             raise UserError(f"class {label} is {one!r} in the data and {other!r} in the checkpoint")
         if one not in model:
-            raise UserError(f"the class {one!r} of {name} is none of the checkpoint's")
+            raise UserError(f"the checkpoint has no class {one!r}, which {name} has")
         if model.count(one) > 1 or data.count(one) > 1:
             raise UserError(f"several classes are called {one!r}: which is which is not known")

@@ -10,7 +10,7 @@ from inception_jax.models.googlenet import Outputs
 def total_loss(
     outputs: Outputs, labels: jax.Array, auxiliary_weight: float, label_smoothing: float = 0.0
 ) -> jax.Array:
-    """Cross entropy + auxiliary_weight x that of each auxiliary head; float32 scalar.
+    """Adds to the cross entropy those of the auxiliary heads, weighted; float32 scalar.
 
     Args:
       outputs: logits float32 [batch, classes].
@@ -26,7 +26,7 @@ def total_loss(
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
-    """Mean over the batch of -log softmax(logits)[label], in nats; smoothed, some of all classes'.
+    """Returns the mean of -log softmax(logits)[label] over the batch, in nats, or smoothed.
 
     Against (1 - s) x one-hot + s / classes (Szegedy et al. 2015, arXiv 1512.00567, section 7).
     """

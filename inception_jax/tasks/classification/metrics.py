@@ -1,4 +1,4 @@
-"""What is measured: hits in a training step, and all that an evaluation counts, on the host."""
+"""Top-k accuracy of a training step, and all metrics of an evaluation."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,7 @@ _NO_RANK = np.iinfo(np.int64).max  # of the label, where there is no answer: nev
 
 
 def hits(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-    """Whether the label is among the k largest logits, bool [batch].
+    """Tells where the label is among the k largest logits, bool [batch].
 
     Among equal logits the lower class number comes first; a row with a non-finite logit never hits.
     """
@@ -66,16 +66,16 @@ class Tally:
         )
 
     def summary(self) -> dict[str, Any]:
-        """`top1`, `top5`, `calibration_error` (all 0..1), `loss` (nats), `examples`, `bad_images`.
+        """Returns `top1`, `top5`, `calibration_error` (0..1), `loss` (nats), and numbers of images.
 
-        `bad_images` are those that counted as wrong.
+        `examples` were tested; `bad_images` of them were unreadable and counted as wrong.
 
         Raises:
           UserError: there is no example with a label.
         """
         ranks, confidence = self._all("rank"), self._all("confidence")
         if not (examples := len(ranks)):
-            raise UserError("none of the examples has a label: nothing to count")
+            raise UserError("no example has a label: there is nothing to count")
         return {
             "top1": int(np.count_nonzero(ranks == 0)) / examples,
             "top5": int(np.count_nonzero(ranks < 5)) / examples,
@@ -86,7 +86,7 @@ class Tally:
         }
 
     def of_each_class(self) -> list[dict[str, Any]]:
-        """`label`, `examples` and `top1` of each class that has examples."""
+        """Lists `label`, `examples` and `top1` of each class that has examples."""
         labels = self._all("label")
         examples, right = np.bincount(labels), np.bincount(labels, self._all("rank") == 0)
         return [
@@ -95,7 +95,7 @@ class Tally:
         ]
 
     def confusions(self) -> list[dict[str, int]]:
-        """The CONFUSIONS most frequent wrong answers: `label`, `prediction`, `examples`."""
+        """Lists the most frequent wrong predictions: `label`, `prediction`, `examples`."""
         labels, predictions = self._all("label"), self._all("prediction")
         wrong = (self._all("rank") > 0) & (predictions >= 0)
         pairs, counts = np.unique(
@@ -112,7 +112,9 @@ class Tally:
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error: |accuracy - mean confidence| over BINS equal bins, weighted.
+    """Returns the expected calibration error, over BINS equal bins of confidence.
+
+    It is the mean of |accuracy - mean confidence| of the bins, weighted by their examples.
 
     Args:
       confidence: float [examples], probability of the predicted class; bins are (0, 1/15], ...

@@ -1,4 +1,4 @@
-"""The results of evaluations on disk: JSON, and for tables Markdown and a picture beside it."""
+"""Writes and finds results of evaluations: JSON, and Markdown and a picture for tables."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ DETAILS = ("classes", "confusions")
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without its DETAILS."""
+    """Returns a result without its DETAILS."""
     return {name: value for name, value in result.items() if name not in DETAILS}
 
 
@@ -41,7 +41,7 @@ def write(result: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def find(folder: Path, identity: str) -> dict[str, Any] | None:
-    """The result of an evaluation that was done before, or None."""
+    """Returns the result of an evaluation that was done before, or None."""
     for path in sorted(folder.glob("evaluate_*.json")):
         try:
             result = json.loads(path.read_text())

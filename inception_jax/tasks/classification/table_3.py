@@ -1,10 +1,10 @@
-"""Networks and crops against accuracy, in the form of the paper's Table 3."""
+"""Accuracy by number of networks and crops, in the form of the paper's Table 3."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from inception_jax.storage.markdown import table as to_markdown
-from inception_jax.tasks.classification.predictor import Combination
+from inception_jax.tasks.classification.averaging import Combination
 
 COLUMNS = (
     "number of models",
@@ -20,11 +20,11 @@ Row = dict[str, Any]
 
 
 def rows(combinations: Sequence[Combination], summaries: Sequence[dict[str, Any]]) -> list[Row]:
-    """`models`, `crops`, `cost`, `top5_error`, `difference`, `top1_error` and `networks`.
+    """Makes the rows: `models`, `crops`, `cost`, errors, `difference` and `networks`.
 
-    `cost` is in passes through a network, errors are shares (0..1), `difference` is that of the
+    `cost` is in passes through a network, `top5_error` and `top1_error` are shares (0..1), `difference` is that of the
     top-5 error to the first network's with the fewest crops, and `networks` are the numbers (from
-    1) of those that were asked. The first network comes first, then all together, then the others.
+    1) of the networks averaged. The first network comes first, then all together, then the others.
     """
     base = summaries[0]["top5"]
     found = [
@@ -43,7 +43,7 @@ def rows(combinations: Sequence[Combination], summaries: Sequence[dict[str, Any]
 
 
 def cells(row: Row, base: Row) -> tuple[str, ...]:
-    """A row as text, in the order of COLUMNS; `base` is the first row."""
+    """Formats a row in the order of COLUMNS; `base` is the first row."""
     return (
         str(row["models"]),
         str(row["crops"]),
@@ -56,7 +56,7 @@ def cells(row: Row, base: Row) -> tuple[str, ...]:
 
 
 def markdown(found: Sequence[Row], checkpoints: Sequence[str], caption: str) -> str:
-    """The rows as a table in Markdown, with the caption above and the list of networks below."""
+    """Formats the rows as Markdown, with the caption above and the list of networks below."""
     rows = (cells(row, found[0]) for row in found)
     networks = "".join(f"{number}. `{name}`\n" for number, name in enumerate(checkpoints, 1))
     return f"{caption}\n\n{to_markdown(COLUMNS, rows)}\n{networks}"

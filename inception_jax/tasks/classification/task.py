@@ -1,4 +1,4 @@
-"""Classification as a task: one image, one class."""
+"""The task of classification: how it is read, what is minimised, how it is tested."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -74,7 +74,7 @@ class Classification(Task):
         return loss, {f"top{k}": jnp.mean(of, dtype=jnp.float32) for k, of in right.items()}
 
     def evaluator(self, network: Network, evaluation: ConfigDict, mesh: Mesh) -> Evaluator:
-        """Tests on every example of the split once: see `metrics.Tally`."""
+        """Opens a test on every example of the split once: see `metrics.Tally`."""
         source = self.open(evaluation.split)
         config = self.config.copy_and_resolve_references().unlock()
         config.evaluation = evaluation

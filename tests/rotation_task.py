@@ -1,0 +1,84 @@
+"""Rotation prediction (Gidaris et al. 2018, arXiv 1803.07728), as somebody's own task.
+
+The network is told how many quarter turns to tell apart, and tells which of them an image has had.
+Nothing of inception_jax is changed for it: a config names the task, and this module is it.
+"""
+
+import dataclasses
+from typing import Any
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inception_jax.config.schema import option
+from inception_jax.data.decode import decode
+from inception_jax.data.normalization import normalize
+from inception_jax.data.sources import open_source
+from inception_jax.tasks.base import Evaluator, Task
+from inception_jax.tasks.classification.losses import cross_entropy
+from inception_jax.tasks.classification.training_batches import read_training_batch
+
+
+@dataclasses.dataclass(frozen=True)
+class RotationSection:
+    """The config's section `rotation`."""
+
+    turns: int = option(4, "quarter turns to tell apart", range=(2, 4))
+
+
+SECTIONS = {"rotation": RotationSection}
+
+
+def fields_from_data(config: Any) -> dict[str, Any]:
+    """As many classes as turns."""
+    return {"model.num_classes": config.rotation.turns}
+
+
+def make_task(config: Any) -> Task:
+    """Makes the task."""
+    return Rotation(config)
+
+
+class Rotation(Task):
+    """One image, turned; the class is the number of quarter turns."""
+
+    primary_metric = "accuracy"
+    metric_names = {"accuracy": "accuracy"}  # noqa: RUF012
+
+    def open(self, split):
+        return open_source(self.config.data, split, 0)
+
+    def read(self, source, step, part, buffers=None):
+        config = self.config
+        batch = read_training_batch(source, config.data, config.seed, step, part)
+        turns = (batch["index"] + batch["epoch"]) % config.rotation.turns
+        turned = map(np.rot90, batch["image"], turns)
+        return {**batch, "image": np.stack(list(turned)), "label": turns.astype(np.int32)}
+
+    def prepare(self, batch, key):
+        image = normalize(batch["image"], self.config.data.mean, self.config.data.std)
+        return {"image": image, "label": batch["label"]}
+
+    def loss(self, outputs, inputs):
+        right = jnp.argmax(outputs.logits, axis=1) == inputs["label"]
+        loss = cross_entropy(outputs.logits, inputs["label"])
+        return loss, {"accuracy": jnp.mean(right, dtype=jnp.float32)}
+
+    def evaluator(self, network, evaluation, mesh):
+        source, data = self.open(evaluation.split), self.config.data
+        sides = (data.image_size, data.image_size)
+        images = [cv2.resize(decode(e.encoded, e.name), sides) for e in source.read(range(20))]
+        labels = np.repeat(np.arange(self.config.rotation.turns), len(images))
+        turned = np.stack([np.rot90(image, k) for k in range(max(labels) + 1) for image in images])
+
+        def answers(params, batch_stats):
+            pixels = normalize(jnp.asarray(turned), data.mean, data.std)
+            return network.apply(params, batch_stats, pixels, train=False)[0].logits.argmax(axis=1)
+
+        def run(params, batch_stats):
+            right = np.asarray(jax.jit(answers)(params, batch_stats)) == labels
+            return {"accuracy": float(right.mean()), "examples": len(labels)}
+
+        return Evaluator(run, source.fingerprint)

@@ -1,0 +1,183 @@
+"""A task from outside of the package, and several evaluations in a run."""
+
+import json
+from typing import Any
+
+import pytest
+from conftest import read_metrics
+
+from inception_jax.checkpoints import store
+from inception_jax.config import schema
+from inception_jax.errors import PreemptedError
+from inception_jax.runtime import preemption
+
+ROTATION = """
+from configs import digits
+
+def get_config(argument=None):
+    config = digits.get_config(argument).unlock()
+    config.task = "rotation"
+    config.rotation = dict(turns=4)
+    config.model.update(num_classes=0, architecture="shallow", width=0.125)
+    config.data.flip = False
+    return config
+"""
+
+
+@pytest.fixture
+def rotation(tmp_path, monkeypatch, data_dir) -> list[str]:
+    """Flags of a run of a task that tests/rotation_task.py brings."""
+    monkeypatch.setitem(schema.TASKS, "rotation", "rotation_task")
+    (tmp_path / "rotation.py").write_text(ROTATION)
+    return [
+        "--config", str(tmp_path / "rotation.py"), f"--config.data.data_dir={data_dir}",
+        "--config.training.total=3 epochs", "--config.training.average_start=2 epochs",
+        "--config.evaluation.every=1 epochs", "--config.training.log_every=5 steps",
+    ]  # fmt: skip
+
+
+def test_a_task_from_outside_trains_ranks_and_resumes(command, rotation, tmp_path, monkeypatch):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    result = command("train", *rotation, "--workdir", straight)
+    lines = read_metrics(straight)
+    evaluations = [line for line in lines if "split" in line]
+    assert len(evaluations) == 3
+    assert evaluations[-1]["accuracy"] > 0.5  # chance is 0.25
+    assert f"accuracy {evaluations[-1]['accuracy']:.4f}" in result.stderr
+    assert all("top1" not in line for line in lines)
+
+    best = max(evaluations, key=lambda line: line["accuracy"])
+    assert best["step"] in store.steps(straight / "checkpoints")
+    newest = max(store.steps(straight / "checkpoints"))
+    described = store.read_description(straight / "checkpoints" / str(newest))
+    assert described["config"]["rotation"] == {"turns": 4}
+
+    checks = iter(range(10**6))
+
+    def stop_at_the_20th() -> None:
+        if next(checks) == 20:
+            raise PreemptedError("terminated: the same command goes on")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preemption, "check", stop_at_the_20th)
+        command("train", *rotation, "--workdir", stopped, exit_code=42)
+    command("train", *rotation, "--workdir", stopped)
+    assert read_metrics(stopped) == lines
+
+    other = [*rotation, "--workdir", straight, "--config.rotation.turns=3"]
+    assert "rotation.turns was 4, is 3" in command.fails("train", *other, exit_code=2)
+    line = command.fails("evaluate", "--workdir", straight, exit_code=2)
+    assert "was trained for the task 'rotation'; this command is for classification" in line
+
+
+def test_fields_of_a_task_are_checked_as_all_others(command, rotation, tmp_path):
+    workdir = ["--workdir", tmp_path / "run"]
+    line = command.fails("train", *rotation, *workdir, "--config.rotation.turns=5", exit_code=2)
+    assert "rotation.turns is 5" in line
+    line = command.fails("train", *rotation, *workdir, "--config.rotation.turn=3", exit_code=2)
+    assert "did you mean 'rotation.turns'?" in line
+    line = command.fails("train", *rotation, *workdir, "--config.task=rotatoin", exit_code=2)
+    assert "rotation" in line
+
+
+SEVERAL = """
+from configs import smoke
+
+def get_config(argument=None):
+    config = smoke.get_config(argument).unlock()
+    config.evaluations = {
+        "ten": {"crops": 10, "every": "2 steps"},
+        "seen": {"split": "train[:20]", "every": "6 steps"},
+    }
+    config.evaluation.every = "4 steps"
+    config.training.total = "8 steps"
+    config.checkpoints.every = "3 steps"
+    return config
+"""
+
+
+def named(lines: list[dict[str, Any]]) -> list[tuple[int, str, str, int]]:
+    return [
+        (line["step"], line.get("evaluation", ""), line["split"], line["examples"])
+        for line in lines
+        if "split" in line
+    ]
+
+
+def test_a_run_has_several_evaluations(command, tmp_path, monkeypatch):
+    file = tmp_path / "several.py"
+    file.write_text(SEVERAL)
+    run = ["--config", file, "--workdir"]
+    command("train", *run, tmp_path / "one")
+    lines = read_metrics(tmp_path / "one")
+    smoke = next(line["examples"] for line in lines if line.get("split"))
+    assert named(lines) == [
+        (2, "ten", "test", smoke),
+        (4, "", "test", smoke), (4, "ten", "test", smoke),
+        (6, "ten", "test", smoke), (6, "seen", "train[:20]", 20),
+        (8, "", "test", smoke), (8, "ten", "test", smoke), (8, "seen", "train[:20]", 20),
+    ]  # fmt: skip
+    results = {line.get("evaluation", ""): line for line in lines if "split" in line}
+    assert results[""]["loss"] != results["ten"]["loss"]
+
+    # The same numbers as of the command, asked for the same.
+    for name, flags in {"": [], "ten": ["--crops", 10], "seen": ["--split", "train[:20]"]}.items():
+        told = json.loads(command("evaluate", "--workdir", tmp_path / "one", *flags).stdout)
+        assert told["loss"] == pytest.approx(results[name]["loss"], rel=1e-6)
+        assert told["top1"] == results[name]["top1"]
+
+    # Stopped in the middle of evaluations: all of this step are made again, no line twice.
+    checks = iter(range(10**6))
+
+    def stop_in_an_evaluation() -> None:
+        if next(checks) == STOP:
+            raise PreemptedError("terminated: the same command goes on")
+
+    for STOP in (3, 5, 9):  # noqa: N806
+        checks = iter(range(10**6))
+        folder = tmp_path / f"stopped_{STOP}"
+        with monkeypatch.context() as patch:
+            patch.setattr(preemption, "check", stop_in_an_evaluation)
+            command("train", *run, folder, exit_code=42)
+        command("train", *run, folder)
+        assert read_metrics(folder) == lines
+
+
+def test_wrong_evaluations_are_named(command, tmp_path):
+    file = tmp_path / "several.py"
+    file.write_text(SEVERAL)
+    run = ["train", "--config", file, "--workdir", tmp_path / "run"]
+    line = command.fails(*run, "--config.evaluations.ten.crops=11", exit_code=2)
+    assert "evaluations.ten.crops is 11" in line
+    line = command.fails(*run, "--config.evaluations.ten.every=0 steps", exit_code=2)
+    assert "evaluations.ten.every is '0 steps'; it must be at least one step" in line
+    file.write_text(SEVERAL.replace('"crops"', '"crop"'))
+    line = command.fails(*run, exit_code=2)
+    assert "'evaluations.ten.crop'" in line
+    assert "crops" in line
+
+
+def test_results_know_the_version_of_the_protocol(command, digits_run, monkeypatch):
+    from inception_jax.tasks.classification import evaluation
+
+    def evaluated() -> list[float]:
+        lines = command("evaluate", "--workdir", digits_run, "--all_checkpoints").stdout
+        return [json.loads(line)["images_per_second"] for line in lines.splitlines()]
+
+    first = evaluated()
+    assert evaluated() == first  # from the files
+    monkeypatch.setattr(evaluation, "PROTOCOL_VERSION", 2)
+    assert evaluated() != first
+
+
+def test_every_checkpoint_is_evaluated_under_the_watchdog(command, digits_run, monkeypatch):
+    from inception_jax.runtime import watchdog
+
+    watched = []
+    watch = watchdog.watch
+    monkeypatch.setattr(
+        watchdog, "watch", lambda minutes: watched.append(minutes) or watch(minutes)
+    )
+    split = ["--split", "test[:7]"]  # that nobody has asked for before
+    command("evaluate", "--workdir", digits_run, "--all_checkpoints", *split)
+    assert watched == [30.0] * len(store.steps(digits_run / "checkpoints"))
