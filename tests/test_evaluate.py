@@ -16,6 +16,7 @@ import written_out
 from PIL import Image
 
 from inception_jax.checkpoints import loaded_model, store
+from inception_jax.config import configuration
 from inception_jax.data.decode import decode
 from inception_jax.data.preparing import records, verification
 from inception_jax.data.sources import open_source
@@ -558,7 +559,8 @@ class Follower:
     def load(self, checkpoint: Path, *_: Any, **__: Any) -> Any:
         if error := self.bad.get(step := int(checkpoint.name)):
             raise error
-        return types.SimpleNamespace(step=step, description={"total_steps": 6})
+        config = configuration.load("configs/smoke.py")
+        return types.SimpleNamespace(step=step, description={"total_steps": 6}, config=config)
 
     def identity(self, models: list[Any]) -> str:
         return str(models[0].step)

@@ -157,7 +157,7 @@ def test_images_without_a_label_are_left_out():
     assert (summary["examples"], summary["top1"], summary["bad_images"]) == (1, 1.0, 0)
     nothing = Tally(2)
     nothing.add(scores, np.zeros((2, 2), bool), np.zeros(2, bool))
-    with pytest.raises(UserError, match="none of the examples has a label"):
+    with pytest.raises(UserError, match="no example has a label"):
         nothing.summary()
 
 

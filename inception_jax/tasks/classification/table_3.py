@@ -22,9 +22,10 @@ Row = dict[str, Any]
 def rows(combinations: Sequence[Combination], summaries: Sequence[dict[str, Any]]) -> list[Row]:
     """Makes the rows: `models`, `crops`, `cost`, errors, `difference` and `networks`.
 
-    `cost` is in passes through a network, `top5_error` and `top1_error` are shares (0..1), `difference` is that of the
-    top-5 error to the first network's with the fewest crops, and `networks` are the numbers (from
-    1) of the networks averaged. The first network comes first, then all together, then the others.
+    `cost` is in passes through a network, `top5_error` and `top1_error` are shares (0..1),
+    `difference` is that of the top-5 error to the first network's with the fewest crops, and
+    `networks` are the numbers (from 1) of the networks averaged. The first network comes first,
+    then all together, then the others.
     """
     base = summaries[0]["top5"]
     found = [
