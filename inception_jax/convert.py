@@ -21,11 +21,9 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
     from inception_jax.checkpoints import store
     from inception_jax.checkpoints.description import make_description
-    from inception_jax.tasks.classification.batches import check_data
     from inception_jax.tools.interop import published
 
     weights = published.load(flags.format, flags.weights, overrides)
-    check_data(weights.config)
     classes = name_classes(weights.config.model.num_classes, flags.class_names)
     description = make_description(weights.config, classes, data_fingerprint=None)
     store.write(flags.output, weights.tree, description | {"source": weights.source})

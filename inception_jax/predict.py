@@ -32,11 +32,9 @@ log = cli.log
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints one JSON object an image to standard output, and a table to standard error."""
     paths = list(image_files.find(flags.images))
+    # JAX and OpenCV, after what a wrong flag needs.
     from inception_jax.data.sources import FileSource
     from inception_jax.runtime import compiled_programs, devices
-    from inception_jax.tasks.classification.batches import (
-        check_data,  # JAX, after what a wrong flag needs
-    )
     from inception_jax.tasks.classification.predictor import Predictor
 
     # One file that cannot be read ends it: nobody is to take an answer about nothing for one.
@@ -45,7 +43,6 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     mesh = devices.make_mesh()
     models = ensemble.load(flags, mesh, overrides)
     for model in models:
-        check_data(model.config)
         with model.config.unlocked():  # a larger batch would be filled up
             data = model.config.data
             data.batch_size = min(data.batch_size, len(paths) * flags.crops)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.data import order, read_ahead
 from inception_jax.data.decode import decode
 from inception_jax.data.read_ahead import BufferPool
@@ -21,7 +21,6 @@ from inception_jax.errors import UsageError, UserError
 from inception_jax.runtime import devices
 from inception_jax.tasks.classification.batches import (
     EvaluationInput,
-    check_data,
     evaluation_batches,
     evaluation_memory,
     read_evaluation_batch,
@@ -33,12 +32,12 @@ from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS, Geome
 
 @pytest.fixture
 def digits(data_dir):
-    return configuration.load("configs/digits.py", [f"--config.data.data_dir={data_dir}"]).data
+    return load_config("configs/digits.py", [f"--config.data.data_dir={data_dir}"]).data
 
 
 @pytest.fixture
 def fake():
-    return configuration.load("configs/smoke.py").data
+    return load_config("configs/smoke.py").data
 
 
 def test_prepared_digits_are_scikit_learns(digits):
@@ -263,7 +262,7 @@ def evaluation_input(config, **changes) -> EvaluationInput:
 
 
 def test_an_evaluation_stops_at_a_bad_image_or_counts_it_as_wrong(digits):
-    good, config = open_source(digits, "test", 10), configuration.load("configs/digits.py")
+    good, config = open_source(digits, "test", 10), load_config("configs/digits.py")
     source = Broken(good, [5])
     with pytest.raises(UserError, match=r"example 5 \(digit_\d+.png\) is not a readable image"):
         read_evaluation_batch(source, evaluation_input(config), 0, slice(0, 64))
@@ -280,7 +279,7 @@ def test_an_evaluation_stops_at_a_bad_image_or_counts_it_as_wrong(digits):
 
 def test_an_evaluation_batch_has_all_crops_for_each_network_and_its_classes(digits):
     """Of two networks that are shown images of other sizes; the last batch is filled up."""
-    source, config = open_source(digits, "test[:5]", 10), configuration.load("configs/digits.py")
+    source, config = open_source(digits, "test[:5]", 10), load_config("configs/digits.py")
     geometries = (Geometry(14, 16, "short_side", "area"), Geometry(12, 12, "squeeze", "bilinear"))
     wanted = evaluation_input(
         config, geometries=geometries, crops=PROTOCOLS[10].crops, batch_size=4, num_classes=12,
@@ -349,7 +348,7 @@ def test_the_number_of_threads_changes_nothing(fake):
 @pytest.mark.parametrize(("examples", "batch_size"), [(13, 8), (64, 8), (64, 100), (5, 5)])
 def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
     source = open_source(fake, f"test[:{examples}]", 10)
-    wanted = evaluation_input(configuration.load("configs/smoke.py"), batch_size=batch_size)
+    wanted = evaluation_input(load_config("configs/smoke.py"), batch_size=batch_size)
     with evaluation_batches(source, wanted, devices.make_mesh()) as batches:
         seen = [np.asarray(b["index"])[np.asarray(b["mask"])].tolist() for b in batches]
     assert list(itertools.chain(*seen)) == list(range(examples))
@@ -363,35 +362,3 @@ def test_training_on_images_with_several_labels_or_none_is_refused(fake, labels,
     message = rf"fake train: example \d+ has {len(labels)} labels: such data is for evaluation"
     with pytest.raises(UserError, match=message):
         read_training_batch(source, fake, 0, 0, slice(0, 4))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("interpolations", ("linear",)),
-        ("crop_area", (0.0, 1.0)),
-        ("crop_aspect_ratio", (2.0, 1.0)),
-        ("std", (1.0,)),
-        ("std", (0.0, 1.0, 1.0)),
-        ("crop_area", (8, 100)),
-        ("crop", "alexnet"),
-        ("crop_aspect_ratio", (1.0, float("inf"))),
-    ],
-)
-def test_wrong_fields_are_named(field, value):
-    config = configuration.load("configs/smoke.py")
-    check_data(config)
-    config.data[field] = value
-    with pytest.raises(UsageError, match=f"data.{field}"):
-        check_data(config)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("resize", "crop"), ("interpolation", "cubic"), ("bad_images", "skip"), ("short_side", 15)],
-)
-def test_wrong_fields_of_the_evaluation_are_named(field, value):
-    config = configuration.load("configs/smoke.py")
-    config.evaluation[field] = value
-    with pytest.raises(UsageError, match=rf"evaluation\.{field} (is '?)?{value}"):
-        check_data(config)

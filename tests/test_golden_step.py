@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.data.sources import open_source
 from inception_jax.models.network import build
@@ -40,7 +40,7 @@ TOLERANCES = {
 
 def five_steps(file: str) -> dict[str, Any]:
     """Trains five steps; returns what they read and computed, as JSON."""
-    config = resolve(configuration.load(file, ["--config.data.threads=1"]))
+    config = resolve(load_config(file, ["--config.data.threads=1"]))
     network, mesh = build(network_config(config)), devices.make_mesh()
     source = open_source(config.data, config.data.train_split, config.model.num_classes)
     train_step, state = loop.make_step(config, network, loop.make_plan(config, len(source)), mesh)

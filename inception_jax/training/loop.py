@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from inception_jax import paths
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.description import run_description
-from inception_jax.config import configuration, durations
+from inception_jax.config import compatibility, durations
 from inception_jax.config.resolve import resolve
 from inception_jax.data import order
 from inception_jax.data.decode import UnreadableImageError
@@ -36,7 +36,6 @@ from inception_jax.runtime import (
 )
 from inception_jax.storage import json_files, workdir
 from inception_jax.tasks.classification.batches import (
-    check_data,
     read_ahead_bytes,
     training_batches,
 )
@@ -145,7 +144,6 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     """
     mesh = devices.make_mesh()
     config = resolve(config)
-    check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     network = build(network_config(config))
     source = open_source(config.data, config.data.train_split, network.config.num_classes)
@@ -334,7 +332,7 @@ def _check_same_job(description: dict[str, Any], test_fingerprint: str) -> None:
     """Raises UsageError in a process that would train something else than process 0."""
     mine = [description["config"], description["data_fingerprint"], test_fingerprint]
     of_first = processes.broadcast_json(mine)
-    if changed := configuration.differences(of_first[0], mine[0]):
+    if changed := compatibility.differences(of_first[0], mine[0]):
         raise UsageError(f"its config differs from process 0's in {', '.join(changed)}")
     if mine[1:] != of_first[1:]:
         raise UsageError(

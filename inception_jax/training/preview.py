@@ -10,7 +10,7 @@ from inception_jax.config.resolve import resolve
 from inception_jax.data.augmentation import photometric
 from inception_jax.data.sources import open_source
 from inception_jax.runtime import pictures
-from inception_jax.tasks.classification.batches import check_data, read_training_batch
+from inception_jax.tasks.classification.batches import read_training_batch
 
 
 def preview(config: ConfigDict, count: int, path: Path) -> None:
@@ -20,7 +20,6 @@ def preview(config: ConfigDict, count: int, path: Path) -> None:
       UserError, UsageError: as for training.
     """
     config = resolve(config)
-    check_data(config)
     source = open_source(config.data, config.data.train_split, config.model.num_classes)
     config.unlock()
     config.data.batch_size = count  # the images do not depend on how they are put in batches

@@ -34,8 +34,7 @@ from inception_jax.data.read_ahead import (
     read_ahead,
 )
 from inception_jax.data.sources import Example, Source, open_source
-from inception_jax.errors import UsageError, UserError
-from inception_jax.tasks.classification import evaluation_crops
+from inception_jax.errors import UserError
 from inception_jax.tasks.classification.evaluation_crops import Crop, Geometry
 
 log = logging.getLogger(__name__)
@@ -210,47 +209,3 @@ def read_ahead_bytes(data: ConfigDict, examples: int) -> int:
     batches = data.threads + batches_waiting(data.threads) + PREFETCHED + 1
     share = data.batch_size // jax.process_count()
     return batches * share * data.image_size**2 * 3 + 2 * 8 * examples
-
-
-def check_data(config: ConfigDict) -> None:
-    """Raises UsageError for a crop or a colour that cannot be."""
-    data, short_side = config.data, config.evaluation.short_side
-    unknown = set(data.interpolations) - set(random_crop.INTERPOLATIONS)
-    if unknown or not data.interpolations:
-        known = ", ".join(random_crop.INTERPOLATIONS)
-        raise UsageError(f"data.interpolations is {data.interpolations}; it takes some of {known}")
-    if data.crop not in random_crop.TRAINING_CROPS:
-        raise UsageError(
-            f"data.crop is {data.crop!r}; it may be {' or '.join(random_crop.TRAINING_CROPS)}"
-        )
-    for field, choices in (
-        ("bad_images", ("error", "wrong")),
-        ("resize", evaluation_crops.RESIZES),
-        ("interpolation", evaluation_crops.INTERPOLATIONS),
-    ):
-        value = config.evaluation[field]
-        if value not in choices:
-            raise UsageError(f"evaluation.{field} is {value!r}; it may be {' or '.join(choices)}")
-    for field in ("brightness", "contrast", "saturation"):
-        _check_range(f"photometric.{field}", config.photometric[field], zero_allowed=True)
-    _check_range("data.crop_area", data.crop_area, most=1)
-    _check_range("data.crop_aspect_ratio", data.crop_aspect_ratio)
-    for field in ("mean", "std"):
-        colours = data[field]
-        numbers = len(colours) == 3 and all(isinstance(c, int | float) for c in colours)
-        if not numbers or (field == "std" and min(colours) <= 0):
-            raise UsageError(f"data.{field} is {colours}; it has a number each for R, G and B")
-    if short_side < data.image_size:
-        raise UsageError(
-            f"evaluation.short_side {short_side} is less than data.image_size {data.image_size}"
-        )
-
-
-def _check_range(
-    field: str, bounds: tuple, *, most: float = math.inf, zero_allowed: bool = False
-) -> None:
-    numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
-    finite = numbers and all(map(math.isfinite, bounds))
-    if not finite or not 0 <= bounds[0] <= bounds[1] <= most or not (zero_allowed or bounds[0]):
-        least = "from 0" if zero_allowed else "above 0"
-        raise UsageError(f"{field} is {bounds}; it is (least, most), {least} up to {most}")

@@ -17,7 +17,6 @@ from inception_jax.data.sources import open_source
 from inception_jax.runtime import progress
 from inception_jax.storage import disk
 from inception_jax.tasks.classification import labels, table_3
-from inception_jax.tasks.classification.batches import check_data
 from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS
 from inception_jax.tasks.classification.predictor import Combination, Predictions, Predictor, tally
 
@@ -49,8 +48,6 @@ class SplitEvaluation:
           UsageError: a config that cannot be.
         """
         first = models[0]
-        for model in models:
-            check_data(model.config)
         data = first.config.data
         self.split = asked.split or first.config.evaluation.split
         self._asked = asked

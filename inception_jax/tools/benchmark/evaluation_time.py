@@ -64,7 +64,6 @@ def measure(config: ConfigDict, crops: int, seconds: float, repeats: int) -> Res
       UserError, UsageError: as `open_source`; a batch that devices cannot share evenly.
     """
     config, mesh = resolve(config), devices.make_mesh()
-    batches.check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     source = open_source(config.data, config.evaluation.split, config.model.num_classes)
     network = build(network_config(config))

@@ -35,7 +35,7 @@ from inception_jax.data.read_ahead import PREFETCHED
 from inception_jax.data.sources import Example, Source, open_source
 from inception_jax.errors import UsageError, UserError
 from inception_jax.runtime import devices, progress
-from inception_jax.tasks.classification.batches import check_data, training_batches
+from inception_jax.tasks.classification.batches import training_batches
 from inception_jax.tools.benchmark import environment, throughput
 from inception_jax.tools.benchmark.peers import process
 from inception_jax.tools.benchmark.throughput import Speed
@@ -121,9 +121,7 @@ def _resolved(config: ConfigDict, name: str, split: str | None) -> ConfigDict:
     config.data.train_split = split or config.data.train_split
     if config.data.source != "fake":
         config.model.num_classes = 0  # as many as there are
-    config = resolve(config)
-    check_data(config)
-    return config
+    return resolve(config)
 
 
 def _open(config: ConfigDict, name: str) -> Source:

@@ -28,7 +28,7 @@ from inception_jax.errors import UsageError
 from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices, progress
-from inception_jax.tasks.classification.batches import HostBatch, check_data, read_fake_batch
+from inception_jax.tasks.classification.batches import HostBatch, read_fake_batch
 from inception_jax.tools.benchmark import environment, throughput
 from inception_jax.tools.benchmark.peers import process
 from inception_jax.tools.plan.lowered_step import EXAMPLES
@@ -61,7 +61,6 @@ def measure(config: ConfigDict, peer: str | None, seconds: float, repeats: int) 
       UsageError: the config is wrong, or the peer is to run beside an accelerator.
     """
     config, mesh = resolve(config), devices.make_mesh()
-    check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     if peer and jax.default_backend() != "cpu":
         raise UsageError(f"{peer} is measured on the CPU: JAX_PLATFORMS=cpu puts us there, too")

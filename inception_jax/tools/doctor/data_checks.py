@@ -2,11 +2,10 @@
 
 import jax
 
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
 from inception_jax.data.decode import decode
 from inception_jax.runtime import devices
 from inception_jax.storage import disk
-from inception_jax.tasks.classification.batches import check_data
 from inception_jax.tools.doctor.examination import Check
 from inception_jax.tools.doctor.subject import Subject
 from inception_jax.tools.doctor.verdict import Finding, Verdict
@@ -15,8 +14,13 @@ from inception_jax.training.loop import not_reached
 
 def config(subject: Subject) -> Finding:
     """Whether it can be read."""
-    fields = configuration.flatten(configuration.to_dict(subject.config))
-    facts = {name: fields[name] for name in fields if name not in configuration.RESUME_SAFE_FIELDS}
+    fields = compatibility.flatten(compatibility.to_dict(subject.config))
+    facts = {
+        name: fields[name]
+        for name in fields
+        if name
+        if not compatibility.is_resume_safe(name, subject.config.task)
+    }
     return Finding(Verdict.OK, f"{subject.config.name}, of {subject.config_file}", facts=facts)
 
 
@@ -30,7 +34,6 @@ def batch_size(subject: Subject) -> Finding:
 def data(subject: Subject) -> Finding:
     """Whether both splits open, and their first and last images can be decoded."""
     config = subject.resolved
-    check_data(config)
     splits = []
     for split, source in subject.sources.items():
         for example in source.read(sorted({0, len(source) - 1})):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
-from inception_jax.tasks.classification.batches import check_data, read_fake_batch
+from inception_jax.tasks.classification.batches import read_fake_batch
 from inception_jax.tools.plan.compiled import OutOfMemory, compile_within_memory
 from inception_jax.training.loop import make_plan, make_step
 
@@ -36,7 +36,6 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
     Raises:
       UsageError: the config is wrong, or its batch cannot be split over the devices.
     """
-    check_data(config)
     devices.check_batch_size(config.data.batch_size, mesh)
     network = build(network_config(config))
     train_step, state = make_step(config, network, make_plan(config, EXAMPLES), mesh)
