@@ -13,6 +13,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from inception_jax.config.load import load_config
+from inception_jax.config.resolve import resolve
 from inception_jax.data import order, read_ahead
 from inception_jax.data.decode import decode
 from inception_jax.data.read_ahead import BufferPool
@@ -262,7 +263,7 @@ def evaluation_input(config, **changes) -> EvaluationInput:
 
 
 def test_an_evaluation_stops_at_a_bad_image_or_counts_it_as_wrong(digits):
-    good, config = open_source(digits, "test", 10), load_config("configs/digits.py")
+    good, config = open_source(digits, "test", 10), resolve(load_config("configs/digits.py"))
     source = Broken(good, [5])
     with pytest.raises(UserError, match=r"example 5 \(digit_\d+.png\) is not a readable image"):
         read_evaluation_batch(source, evaluation_input(config), 0, slice(0, 64))
@@ -348,7 +349,7 @@ def test_the_number_of_threads_changes_nothing(fake):
 @pytest.mark.parametrize(("examples", "batch_size"), [(13, 8), (64, 8), (64, 100), (5, 5)])
 def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
     source = open_source(fake, f"test[:{examples}]", 10)
-    wanted = evaluation_input(load_config("configs/smoke.py"), batch_size=batch_size)
+    wanted = evaluation_input(resolve(load_config("configs/smoke.py")), batch_size=batch_size)
     with evaluation_batches(source, wanted, devices.make_mesh()) as batches:
         seen = [np.asarray(b["index"])[np.asarray(b["mask"])].tolist() for b in batches]
     assert list(itertools.chain(*seen)) == list(range(examples))

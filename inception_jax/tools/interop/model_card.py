@@ -11,6 +11,7 @@ from typing import Any
 from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.config import compatibility
 from inception_jax.config.load import load_config
+from inception_jax.config.resolve import resolve
 from inception_jax.models.cost import network_cost
 from inception_jax.storage import workdir
 from inception_jax.tools.interop.metadata import ARCHITECTURES, portable_config
@@ -36,6 +37,7 @@ from safetensors.numpy import load_file
 
 from inception_jax.config import compatibility
 from inception_jax.config.load import load_config
+from inception_jax.config.resolve import resolve
 from inception_jax.data.normalization import normalize
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
@@ -186,7 +188,7 @@ def _where_from(model: LoadedModel) -> str:
 
 
 def _changes_to_the_paper(model: LoadedModel) -> str:
-    paper = compatibility.to_dict(load_config(str(CONFIGS / "googlenet.py")))
+    paper = compatibility.to_dict(resolve(load_config(str(CONFIGS / "googlenet.py"))))
     counts = _OF_THE_NETWORK if model.description.get("source") else ("",)
     rows = [
         f"| `{field}` | {_cell(of_paper)} | {_cell(here)} |"
