@@ -70,6 +70,7 @@ def make_model(
     config = load_config(str(ROOT / "configs" / "googlenet.py")).unlock()
     config.data.update(image_size=image_size, mean=mean, std=std)
     config.model.update({"num_classes": 11, "width": 0.125, "architecture": "shallow"} | fields)
+    config.evaluation.short_side = 256
     network = build(network_config(config))
     params, batch_stats = random_values(network, 0)
     return LoadedModel(

@@ -37,7 +37,7 @@ def with_legacy_values(values: dict[str, Any]) -> dict[str, Any]:
     """
     values = {name: dict(v) if isinstance(v, dict) else v for name, v in values.items()}
     values.setdefault(schema.EVALUATIONS, {})
-    for path, option in schema.schema(_task(values)).items():
+    for path, option in schema.schema(schema.task_of(values)).items():
         section, _, name = path.rpartition(".")
         fields = values.setdefault(section, {}) if section else values
         if option.legacy is not NOTHING and isinstance(fields, dict):
@@ -52,7 +52,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
       UsageError: there is no such task.
     """
     old, new = (_tuples(with_legacy_values(values)) for values in (old, new))
-    task, old, new = _task(new), flatten(old), flatten(new)
+    task, old, new = schema.task_of(new), flatten(old), flatten(new)
     return {
         field: (old.get(field), new.get(field))
         for field in sorted(old.keys() | new.keys())
@@ -64,10 +64,6 @@ def is_resume_safe(field: str, task: str = "classification") -> bool:
     """True for a field that may differ when a run goes on: no step computes anything else."""
     option = schema.schema(task).get(schema.declared_as(field))
     return option is not None and option.resume_safe
-
-
-def _task(values: dict[str, Any]) -> Any:
-    return values.get("task", "classification")
 
 
 def _tuples(value: Any) -> Any:

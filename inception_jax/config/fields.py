@@ -20,17 +20,17 @@ NO_EFFECT = (1.0, 1.0)  # of a photometric distortion
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Fields of no section."""
+    """Top-level fields."""
 
-    name: str = option("googlenet", "names the run in results and reports")
+    name: str = option("googlenet", "name of the run in results and reports")
     task: str = option(
         "classification",
-        "what is learned; the task's module may bring sections of its own",
+        "what the network learns; the module of a task may bring sections of its own",
         legacy="classification",
     )
     seed: int = option(
         0,
-        "of initial values, data order, crops and dropout",
+        "random seed of initial values, data order, crops and dropout",
         range=(0, 2**32 - 1),  # all that a key for dropout takes
     )
 
@@ -40,19 +40,23 @@ class Network:
     """What decides the network's parameters and what they compute."""
 
     num_classes: int = option(
-        1000, "0: as many as the data has", range=(0, math.inf), left_open=0, source="ILSVRC"
+        1000,
+        "number of classes; 0: as many as the data has",
+        range=(0, math.inf),
+        left_open=0,
+        source="ILSVRC",
     )
     architecture: str = option(
         "googlenet",
-        "googlenet: nine modules; shallow: 3a, 4a and 5a of them alone; bn_inception: figure 5 of "
-        "Ioffe & Szegedy 2015 (arXiv 1502.03167)",
+        "modules; googlenet: nine; shallow: 3a, 4a and 5a of them alone; bn_inception: figure 5 "
+        "of Ioffe & Szegedy 2015 (arXiv 1502.03167)",
         choices=("googlenet", "shallow", "bn_inception"),
         source="Table 1",
         legacy="googlenet",
     )
     norm: str = option(
         "lrn",
-        "local response, batch (Ioffe & Szegedy 2015) or no normalisation",
+        "normalisation: local response, batch (Ioffe & Szegedy 2015), or none",
         choices=("lrn", "batch", "none"),
         source="figure 3",
     )
@@ -64,8 +68,8 @@ class Network:
     )
     module: str = option(
         "reduced",
-        "reduced: 1x1 before 3x3 and 5x5; naive: without them (figure 2a); naive_3: naive in 3a "
-        "and 3b alone",
+        "form of a module; reduced: 1x1 before 3x3 and 5x5; naive: without them (figure 2a); "
+        "naive_3: naive in 3a and 3b alone",
         choices=("reduced", "naive", "naive_3"),
         source="figure 2b",
     )
@@ -78,7 +82,7 @@ class Network:
     )
     head: str = option(
         "average_pool",
-        "what stands before the classifier; fully_connected is section 5's rival",
+        "layer before the classifier; fully_connected is section 5's rival",
         choices=("average_pool", "fully_connected"),
         source="Table 1",
     )
@@ -96,8 +100,8 @@ class Network:
     )
     padding: str = option(
         "caffe",
-        "of windows with stride 2; caffe: conv1 by 3 on all sides, pools cover the last column; "
-        "same: TensorFlow's, as TF-slim",
+        "padding of windows with stride 2; caffe: conv1 by 3 on all sides, pools cover the last "
+        "column; same: TensorFlow's, as TF-slim",
         choices=("caffe", "same"),
         source="train_val",
         legacy="caffe",
@@ -127,24 +131,25 @@ class Network:
     )
     width: float = option(
         1.0,
-        "multiplies all numbers of filters and hidden units; the paper's seventh model is wider",
-        range=(1e-3, 1e3),
+        "factor of all numbers of filters and hidden units; the paper's seventh model is wider",
+        range=(0.001, 1000),
     )
     dropout: float = option(
-        0.4, "share dropped before the classifier", check=SHARE, source="Table 1"
+        0.4, "share of activations dropped before the classifier", check=SHARE, source="Table 1"
     )
     auxiliary_dropout: float = option(
-        0.7, "share dropped in the auxiliary heads", check=SHARE, source="section 5"
+        0.7, "share of activations dropped in the auxiliary heads", check=SHARE, source="section 5"
     )
     initialization: str = option(
         "caffe",
-        "caffe: LeCun's uniform, biases 0.2; he: He et al. 2015; the paper is silent",
+        "initial values; caffe: LeCun's uniform, biases 0.2; he: He et al. 2015; the paper is "
+        "silent",
         choices=("caffe", "he"),
         source="train_val",
     )
     dtype: str = option(
         "float32",
-        "of the computation; parameters are float32; bfloat16 is for accelerators",
+        "number format of the computation; parameters are float32; bfloat16 is for accelerators",
         choices=("float32", "bfloat16"),
     )
 
@@ -168,12 +173,13 @@ class Data:
 
     source: str = option(
         "tfds",
-        "tfds: prepared ArrayRecord files; fake: random images, without files",
+        "origin of the images; tfds: prepared ArrayRecord files; fake: random images, without "
+        "files",
         choices=("tfds", "fake"),
     )
-    name: str = option("imagenet2012", "TFDS builder, a folder in data_dir")
+    name: str = option("imagenet2012", "name of the data set: a TFDS builder, a folder in data_dir")
     data_dir: str = option("data", "folder with prepared data", resume_safe=True, path=True)
-    train_split: str = option("train", "TFDS split, slices allowed: train[:1000]")
+    train_split: str = option("train", "TFDS split to train on, slices allowed: train[:1000]")
     batch_size: int = option(
         32,
         "images a step over all devices and processes; set here, the learning rate stays; set as "
@@ -192,46 +198,46 @@ class Data:
     )
     crop: str = option(
         "inception",
-        "inception: random area and aspect ratio; caffe: the image squeezed to 256x256, a random "
-        "224x224 of it, and crop_* and interpolations do not count",
+        "training crop; inception: random area and aspect ratio; caffe: the image squeezed to "
+        "256x256, a random 224x224 of it, and crop_* and interpolations do not count",
         choices=("inception", "caffe"),
         source="section 6",
         legacy="inception",
     )
     crop_area: tuple[float, ...] = option(
         (0.08, 1.0),
-        "share of the image's area, uniform",
+        "range of the crop's share of the image's area, uniform",
         check=Interval(Between(0, 1, least_excluded=True)),
         source="section 6",
     )
     crop_aspect_ratio: tuple[float, ...] = option(
         (3 / 4, 4 / 3),
-        "width / height, uniform",
+        "range of the crop's width / height, uniform",
         check=Interval(POSITIVE),
         source="section 6",
     )
-    flip: bool = option(True, "mirrors half of the training images", source="solver")
+    flip: bool = option(True, "mirror half of the training images", source="solver")
     interpolations: tuple[str, ...] = option(
         ("bilinear", "area", "nearest", "cubic"),
-        "one of these at random, equally likely",
+        "ways to resize a crop: one of these at random, equally likely",
         check=SomeOf(("bilinear", "area", "nearest", "cubic")),
         source="section 6",
     )
     mean: tuple[float, ...] = option(
         (123.0, 117.0, 104.0),
-        "(image - mean) / std, of RGB in 0..255",
+        "mean colour: the network is given (image - mean) / std, RGB in 0..255",
         check=Colour(),
         source="train_val",
     )
     std: tuple[float, ...] = option(
         (1.0, 1.0, 1.0),
-        "see mean; Caffe does not divide",
+        "divisor of the colours, see mean; Caffe does not divide",
         check=Colour(POSITIVE),
         source="train_val",
     )
     exact_decoding: bool = option(
         False,
-        "decodes training images as Pillow does; False is faster and 2/255 off on average",
+        "decode training images as Pillow does; False is faster and 2/255 off on average",
         legacy=True,
     )
     max_bad_fraction: float = option(
@@ -282,7 +288,7 @@ class Photometric:
     lighting: float = option(
         0.1,
         "standard deviation along ILSVRC's colour components; 0 is off",
-        range=(0, 1e3),
+        range=(0, 1000),
         source="as brightness",
         legacy=0.0,
     )
@@ -292,19 +298,26 @@ class Photometric:
 class Optimizer:
     """Stochastic gradient descent with momentum."""
 
-    momentum: float = option(0.9, "share of the last update", range=(0, 1), source="section 6")
-    nesterov: bool = option(False, "Nesterov's momentum in place of plain", source="solver")
-    weight_decay: float = option(
-        2e-4, "L2 on kernels, not on biases and norms", range=(0, math.inf), source="solver"
+    momentum: float = option(
+        0.9, "share of the last update that is added", range=(0, 1), source="section 6"
     )
-    decay_all: bool = option(False, "decays biases and norms, too", legacy=False)
+    nesterov: bool = option(False, "Nesterov's momentum in place of the plain one", source="solver")
+    weight_decay: float = option(
+        2e-4,
+        "L2 penalty on kernels, not on biases and normalisation parameters",
+        range=(0, math.inf),
+        source="solver",
+    )
+    decay_all: bool = option(False, "decay biases and normalisation parameters, too", legacy=False)
     gradient_clip: float = option(
-        0.0, "largest global norm; 0 is off: the paper has none", range=(0, math.inf)
+        0.0,
+        "largest global norm of the gradient; 0 is off: the paper has none",
+        range=(0, math.inf),
     )
     learning_rate_factors: tuple = option(
         (),
-        'for fine-tuning: (("conv", 0.1), ("inception_3", 0.3)) slows the layers whose names begin '
-        "so; the first that fits counts, 0 freezes parameters, all others have 1",
+        'factors for fine-tuning: (("conv", 0.1), ("inception_3", 0.3)) slows the layers whose '
+        "names begin so; the first that fits counts, 0 freezes parameters, all others have 1",
         check=LayerFactors(),
         legacy=(),
     )
@@ -316,26 +329,31 @@ class Schedule:
 
     name: str = option(
         "staircase",
-        "the form of the decay",
+        "form of the decay",
         choices=("staircase", "cosine", "polynomial"),
         source="section 6",
     )
     learning_rate: float = option(
         0.01,
-        "at the start, after the warm-up; for 32 images a step",
+        "learning rate at the start, after the warm-up; for 32 images a step",
         range=(0, math.inf),
         source="solver",
     )
-    warmup: str = option("0 steps", "linear from 0; the paper has none", check=Duration())
+    warmup: str = option(
+        "0 steps", "length of a linear rise from 0; the paper has none", check=Duration()
+    )
     decay_rate: float = option(
-        0.96, "staircase: factor", range=(0, 1), source='section 6, "decreasing by 4 %"'
+        0.96,
+        "staircase: factor of each decay",
+        range=(0, 1),
+        source='section 6, "decreasing by 4 %"',
     )
     decay_every: str = option(
-        "8 epochs", "staircase: interval", check=Duration(), source="section 6"
+        "8 epochs", "staircase: time between two decays", check=Duration(), source="section 6"
     )
     power: float = option(0.5, "polynomial: exponent", range=(0, math.inf), source="quick_solver")
     final_learning_rate: float = option(
-        0.0, "cosine and polynomial: at the end", range=(0, math.inf)
+        0.0, "cosine and polynomial: learning rate at the end", range=(0, math.inf)
     )
 
 
@@ -350,7 +368,7 @@ class Training:
         source="solver: max_iter 10 M x 32 images",
     )
     auxiliary_weight: float = option(
-        0.3, "of each auxiliary loss", range=(0, math.inf), source="section 5"
+        0.3, "weight of each auxiliary loss", range=(0, math.inf), source="section 5"
     )
     label_smoothing: float = option(
         0.0,
@@ -361,9 +379,9 @@ class Training:
     )
     mixup: float = option(
         0.0,
-        "alpha of Beta(alpha, alpha), from which the share of each of two images is drawn (Zhang "
-        "et al. 2017, arXiv 1710.09412); 0 is off: the paper has none",
-        range=(0, 1e3),
+        "mixup: alpha of Beta(alpha, alpha), from which the share of each of two images is drawn "
+        "(Zhang et al. 2017, arXiv 1710.09412); 0 is off: the paper has none",
+        range=(0, 1000),
         legacy=0.0,
     )
     average_decay: float = option(
@@ -374,14 +392,16 @@ class Training:
         range=(0, 1),
         source="section 6, without a figure",
     )
-    average_start: str = option("0 steps", "when averaging begins", check=Duration())
-    log_every: str = option("100 steps", "one line of metrics.jsonl", check=Duration())
+    average_start: str = option("0 steps", "time at which averaging begins", check=Duration())
+    log_every: str = option(
+        "100 steps", "time between two lines of metrics.jsonl", check=Duration()
+    )
     watchdog: float = option(
         30.0,
         "minutes without a step, nor a batch of an evaluation, after which a run counts as stuck "
         "and ends, to be started again; compiling takes a few; 0: never",
         unit="minutes",
-        range=(0, 1e6),
+        range=(0, 1_000_000),
         legacy=30.0,
         resume_safe=True,
     )
@@ -389,17 +409,19 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Evaluations during training, and what a later one takes over from them."""
+    """Evaluations during training; a later one has its defaults from here."""
 
-    split: str = option("validation", "TFDS split", source="ILSVRC")
-    every: str = option("4 epochs", "and always at the end", check=Duration())
+    split: str = option("validation", "TFDS split to test on", source="ILSVRC")
+    every: str = option(
+        "4 epochs", "time between two evaluations; there is always one at the end", check=Duration()
+    )
     crops: int = option(
         1, "crops of each image during training", choices=(1, 10, 144), source="section 7", legacy=1
     )
     short_side: int = option(
         0,
-        "images are resized to this, then the centre is cut; 0: 256/224 of the image size, or the "
-        "image size with the small stem",
+        "shorter side of a resized image, of which the centre is cut; 0: 256/224 of the image "
+        "size, or the image size with the small stem",
         unit="pixels",
         range=(0, math.inf),
         left_open=0,
@@ -407,21 +429,23 @@ class Evaluation:
     )
     resize: str = option(
         "short_side",
-        "short_side: the aspect ratio is kept; squeeze: to a square, as Caffe and TF-slim",
+        "way to resize; short_side: the aspect ratio is kept; squeeze: to a square, as Caffe and "
+        "TF-slim",
         choices=("short_side", "squeeze"),
         source="section 7",
         legacy="short_side",
     )
     interpolation: str = option(
         "area",
-        "area: averages where it shrinks, bilinear where it enlarges; bilinear: Pillow's, smoothed "
-        "where it shrinks, as torchvision's published figures",
+        "interpolation; area: averages where it shrinks, bilinear where it enlarges; bilinear: "
+        "Pillow's, smoothed where it shrinks, as torchvision's published figures",
         choices=("area", "bilinear"),
         legacy="area",
     )
     bad_images: str = option(
         "error",
-        "an unreadable image; error: stops, naming it; wrong: counts as a wrong answer",
+        "result of an unreadable image; error: the evaluation stops, naming it; wrong: a wrong "
+        "answer",
         choices=("error", "wrong"),
         legacy="error",
         resume_safe=True,
@@ -433,11 +457,19 @@ class Checkpoints:
     """When the state is saved, and how long it is kept."""
 
     every: str = option(
-        "1 epochs", "and always after an evaluation and at the end", check=Duration()
+        "1 epochs",
+        "time between two checkpoints; there is always one after an evaluation and at the end",
+        check=Duration(),
     )
-    keep_last: int = option(3, "newest ones; a run resumes from the newest", range=(1, math.inf))
+    keep_last: int = option(
+        3,
+        "number of newest checkpoints that are kept; a run resumes from the newest",
+        range=(1, math.inf),
+    )
     keep_best: int = option(
-        1, "of highest top-1, among those that were evaluated", range=(0, math.inf)
+        1,
+        "number of best checkpoints that are kept, of those that were evaluated",
+        range=(0, math.inf),
     )
 
 

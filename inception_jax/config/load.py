@@ -128,13 +128,14 @@ def _typed(name: str, text: str, expected: type) -> Any:
 
 
 def _with_inherited_fields(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """A copy in which further evaluations have the fields that overrides set in them."""
-    config = config.copy_and_resolve_references()
+    """An unlocked copy in which further evaluations have the fields that overrides set in them."""
+    config = config.copy_and_resolve_references().unlock()
     for argument in overrides:
         match = re.match(rf"--?(?:no)?config\.{schema.EVALUATIONS}\.(\w+)\.(\w+)", argument)
         if match and match[1] in config.evaluations and match[2] in config.evaluation:
-            with config.evaluations.unlocked():
-                config.evaluations[match[1]].setdefault(match[2], config.evaluation[match[2]])
+            inherited = {match[2]: config.evaluation[match[2]]}
+            own = config.evaluations[match[1]].to_dict()
+            config.evaluations[match[1]] = inherited | own
     return config
 
 

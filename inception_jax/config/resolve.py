@@ -37,7 +37,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
 def evaluation_sections(config: ConfigDict) -> dict[str, ConfigDict]:
     """The evaluations of a run: the section `evaluation` as "", the further ones by their names.
 
-    A further one has the fields that it does not name from the section `evaluation`.
+    A further one has the fields that it does not name from the section `evaluation`. The names are
+    sorted.
     """
     sections = {"": config.evaluation}
     for name, own in config.evaluations.items():

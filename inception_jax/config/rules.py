@@ -77,10 +77,14 @@ class Between:
         return above and (value < self.most if self.most_excluded else value <= self.most)
 
     def __str__(self):
-        least = f"above {self.least}" if self.least_excluded else f"from {self.least}"
-        if self.most == math.inf:
-            return f"{least} up"
-        return f"{least} to {'less than ' if self.most_excluded else ''}{self.most}"
+        if self == Between():
+            return "any finite number"
+        bounded = self.most < math.inf
+        if self.least_excluded:
+            return f"above {self.least}" + (f" and at most {self.most}" if bounded else "")
+        if not bounded:
+            return f"from {self.least} up"
+        return f"from {self.least} to {'less than ' if self.most_excluded else ''}{self.most}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +112,7 @@ class Colour:
         return len(value) == 3 and all(map(self.bounds.allows, value))
 
     def __str__(self):
-        numbers = "numbers" if self.bounds == Between() else f"numbers {self.bounds}"
-        return f"three {numbers}, for R, G and B"
+        return f"three numbers for R, G and B, each {self.bounds}"
 
 
 @dataclasses.dataclass(frozen=True)

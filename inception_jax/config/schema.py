@@ -33,8 +33,13 @@ def task_module(name: str) -> ModuleType:
         return importlib.import_module(TASKS[name])
     installed = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     if name not in installed:
-        raise UsageError(unknown(f"task {name!r}", str(name), [*TASKS, *installed]))
+        raise UsageError(unknown(f"task {name!r}", name, [*TASKS, *installed]))
     return installed[name].load()
+
+
+def task_of(values: dict[str, Any]) -> str:
+    """The task that a config names, whatever stands there."""
+    return str(values.get("task", "classification"))
 
 
 @functools.cache
@@ -87,7 +92,7 @@ def check(values: dict[str, Any]) -> None:
     Raises:
       UsageError: a field is unknown, missing, of another type, or has a value that is not allowed.
     """
-    task = values.get("task", "classification")
+    task = task_of(values)
     declared, found = schema(task), flatten(values)
     known = [*declared, *_check_evaluations(values.get(EVALUATIONS), task)]
     for path, value in found.items():
