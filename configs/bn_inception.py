@@ -18,7 +18,7 @@ whether auxiliary heads stayed: there are none here.
 from ml_collections import ConfigDict
 
 from configs import googlenet
-from inception_jax.config.configuration import parse_arguments
+from inception_jax.config.load import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -26,5 +26,5 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.photometric.update(
         brightness=(1.0, 1.0), contrast=(1.0, 1.0), saturation=(1.0, 1.0), lighting=0.0
     )
-    config.evaluation.update(short_side=256, resize="squeeze")
+    config.evaluation.resize = "squeeze"
     return config

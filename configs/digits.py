@@ -12,7 +12,7 @@ normalisation: with Caffe's initialisation and LRN such a net sits on a plateau 
 from ml_collections import ConfigDict
 
 from configs import googlenet
-from inception_jax.config.configuration import parse_arguments
+from inception_jax.config.load import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
@@ -39,6 +39,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.training.update(
         total="15 epochs", average_decay=0.99, average_start="8 epochs", log_every="20 steps"
     )
-    config.evaluation.update(split="test", every="5 epochs", short_side=16)
+    config.evaluation.update(split="test", every="5 epochs")
     config.checkpoints.every = "5 epochs"
     return config

@@ -21,7 +21,7 @@ normalisation, for the reason in configs/digits.py.
 from ml_collections import ConfigDict
 
 from configs import googlenet
-from inception_jax.config.configuration import parse_arguments
+from inception_jax.config.load import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -17,7 +17,7 @@ long where data is little.
 from ml_collections import ConfigDict
 
 from configs import googlenet
-from inception_jax.config.configuration import parse_arguments
+from inception_jax.config.load import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
@@ -44,6 +44,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
         total="30 epochs", average_decay=0.99, average_start="10 epochs", log_every="10 steps"
     )
     # bad_images: one unreadable file must not end a run of hours at its first evaluation.
-    config.evaluation.update(every="5 epochs", short_side=0, bad_images="wrong")
+    config.evaluation.update(every="5 epochs", bad_images="wrong")
     config.checkpoints.every = "5 epochs"
     return config

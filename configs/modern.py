@@ -18,7 +18,7 @@ regularisation can hurt so small a network on short schedules: switch mixup off 
 from ml_collections import ConfigDict
 
 from configs import googlenet
-from inception_jax.config.configuration import parse_arguments
+from inception_jax.config.load import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -13,7 +13,7 @@ hundredfold a step at first, and runs on other devices could not be compared wit
 from ml_collections import ConfigDict
 
 from configs import digits
-from inception_jax.config.configuration import parse_arguments
+from inception_jax.config.load import parse_arguments
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

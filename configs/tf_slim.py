@@ -28,5 +28,5 @@ def get_config(argument: str | None = None) -> ConfigDict:
         norm="batch", large_kernel=3, padding="same", last_pool=2, auxiliary=False, dropout=0.2
     )
     config.data.update(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))  # RGB in [-1, 1]
-    config.evaluation.update(short_side=256, resize="squeeze", interpolation="bilinear")
+    config.evaluation.update(resize="squeeze", interpolation="bilinear")
     return config

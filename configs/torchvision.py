@@ -27,5 +27,5 @@ def get_config(argument: str | None = None) -> ConfigDict:
     )
     # RGB in [-1, 1]: what its normalisation and then its transform_input come to.
     config.data.update(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
-    config.evaluation.update(short_side=256, resize="short_side", interpolation="bilinear")
+    config.evaluation.interpolation = "bilinear"
     return config

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from inception_jax import cli
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.runtime import compiled_programs, console
 from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS
 from inception_jax.tools.benchmark import evaluation_time, input_time, startup_time, step_time
@@ -30,7 +30,7 @@ def measure_input(flags: argparse.Namespace, overrides: list[str]) -> dict:
     """`benchmark input`."""
     if flags.peer:
         overrides = with_bilinear(overrides)
-    config = configuration.load(flags.config, overrides)
+    config = load_config(flags.config, overrides)
     return input_time.measure(
         config, flags.data or [config.data.name], flags.split, flags.peer, flags.seconds,
         flags.repeats,
@@ -39,7 +39,7 @@ def measure_input(flags: argparse.Namespace, overrides: list[str]) -> dict:
 
 def measure_evaluate(flags: argparse.Namespace, overrides: list[str]) -> dict:
     """`benchmark evaluate`."""
-    config = configuration.load(flags.config, overrides)
+    config = load_config(flags.config, overrides)
     compiled_programs.keep()
     return evaluation_time.measure(config, flags.crops, flags.seconds, flags.repeats)
 
@@ -48,14 +48,14 @@ def measure_step(flags: argparse.Namespace, overrides: list[str]) -> dict:
     """`benchmark step`."""
     if flags.batch_size:
         overrides = [*overrides, f"--config.data.batch_size={flags.batch_size}"]
-    config = configuration.load(flags.config, overrides)
+    config = load_config(flags.config, overrides)
     compiled_programs.keep()
     return step_time.measure(config, flags.peer, flags.seconds, flags.repeats)
 
 
 def measure_startup(flags: argparse.Namespace, overrides: list[str]) -> dict:
     """`benchmark startup`."""
-    config = configuration.load(flags.config, overrides)
+    config = load_config(flags.config, overrides)
     return startup_time.measure(config, flags.config, overrides, flags.repeats)
 
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from inception_jax import cli
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.errors import UsageError
 from inception_jax.models.cost import network_cost
@@ -94,7 +94,7 @@ def comparison(rows: list[dict[str, Any]], batch_size: int) -> Table:
 
 
 def _load(file: str, overrides: list[str]) -> ConfigDict:
-    return resolve(configuration.load(file, overrides))
+    return resolve(load_config(file, overrides))
 
 
 def make_parser() -> cli.Parser:

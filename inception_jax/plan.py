@@ -8,7 +8,7 @@ import argparse
 import json
 
 from inception_jax import cli
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.runtime import console
 from inception_jax.tools.plan.generations import GENERATIONS
 
@@ -17,7 +17,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints tables, or with --json one JSON object."""
     if flags.batch_size:
         overrides = [*overrides, f"--config.data.batch_size={flags.batch_size}"]
-    config = configuration.load(flags.config, overrides)
+    config = load_config(flags.config, overrides)
     import jax
 
     from inception_jax.config.resolve import resolve

@@ -33,6 +33,7 @@ log = cli.log
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Prints one JSON object an image to standard output, and a table to standard error."""
     paths = list(image_files.find(flags.images))
+    # JAX and OpenCV, after what a wrong flag needs.
     from inception_jax.data.sources import FileSource
     from inception_jax.runtime import compiled_programs, devices
     from inception_jax.tasks.classification.predictor import Predictor
@@ -42,7 +43,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     compiled_programs.keep()
     mesh = devices.make_mesh()
     models = ensemble.load_ensemble(flags, mesh, overrides, task="classification")
-    crops = flags.crops or models[0].config.evaluation.get("crops", 1)
+    crops = flags.crops or models[0].config.evaluation.crops
     for model in models:
         with model.config.unlocked():  # a larger batch would be filled up
             data = model.config.data

@@ -8,7 +8,7 @@ if __name__ == "__main__":
 import argparse
 
 from inception_jax import cli
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.runtime import processes
 from inception_jax.storage import workdir
 
@@ -17,7 +17,7 @@ log = cli.log
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Trains `flags.config` in `flags.workdir`, or only shows what it would train on."""
-    config = configuration.load(flags.config, overrides)
+    config = load_config(flags.config, overrides)
     from inception_jax.runtime import compiled_programs  # JAX, after what a wrong flag needs
     from inception_jax.training import loop
     from inception_jax.training.preview import preview

@@ -41,7 +41,8 @@ from filelock import FileLock
 from inception_jax import cli
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.description import make_description
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
+from inception_jax.config.load import load_config
 from inception_jax.data import unreadable_images
 from inception_jax.errors import ExitCode
 from inception_jax.models.network import build
@@ -201,7 +202,7 @@ def programs_made_once() -> Iterator[None]:
         return cached
 
     def step_key(task: Any, config: Any, network: Any, plan: Any, mesh: Any) -> Any:
-        deciding = configuration.to_dict(config)
+        deciding = compatibility.to_dict(config)
         for section in ("evaluation", "checkpoints"):
             del deciding[section]
         for field in (
@@ -279,7 +280,7 @@ def digits_run(
 @pytest.fixture(scope="session")
 def second_network(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of no run, for the same classes: untrained, narrower, and shown other crops."""
-    config = configuration.load(
+    config = load_config(
         "configs/digits.py",
         ["--config.model.architecture=shallow", "--config.model.width=0.0625",
          "--config.data.image_size=14",

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inception_jax.config.schema import option
+from inception_jax.config.declaration import option
 from inception_jax.data.decode import decode
 from inception_jax.data.normalization import normalize
 from inception_jax.data.sources import open_source

@@ -6,7 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
+from inception_jax.config.load import load_config
 
 # Known without data; reading a run that does not say what its network costs means to trace it.
 NETWORK = ["--config.model.num_classes=10", "--config.model.architecture=shallow"]
@@ -30,7 +31,7 @@ def write_run(
     random_numbers = random.Random(str(folder))
     total = 10 * lines
     flags = [f"--config.training.total={total} steps", *NETWORK, *overrides]
-    values = configuration.to_dict(configuration.load(config, flags))
+    values = compatibility.to_dict(load_config(config, flags))
     (folder / "config.json").write_text(json.dumps(values))
     text: list[dict[str, Any]] = []
     for number in range(1, (lines if done else lines // 2) + 1):

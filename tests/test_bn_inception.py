@@ -2,7 +2,7 @@
 
 import pytest
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.errors import UsageError
 from inception_jax.models.cost import network_cost
 from inception_jax.models.network import build
@@ -31,7 +31,7 @@ FIGURE_5 = {
 
 
 def test_figure_5_and_the_published_counts():
-    config = network_config(configuration.load("configs/bn_inception.py"))
+    config = network_config(load_config("configs/bn_inception.py"))
     costs = network_cost(config)
     outputs = {layer.name: layer.output for layer in costs.layers}
     assert {name: outputs[name] for name in FIGURE_5} == FIGURE_5
@@ -41,7 +41,7 @@ def test_figure_5_and_the_published_counts():
 
 
 def test_layer_names_are_those_of_the_published_weights():
-    config = network_config(configuration.load("configs/bn_inception.py"))
+    config = network_config(load_config("configs/bn_inception.py"))
     shapes = {
         name: unit["kernel"].shape for name, unit in build(config).params["inception_4e"].items()
     }

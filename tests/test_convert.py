@@ -30,7 +30,7 @@ from published_names import CONVOLUTIONS
 
 from inception_jax import convert
 from inception_jax.checkpoints import integrity, store
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.errors import UsageError, UserError
 from inception_jax.models.network import build
 from inception_jax.models.options import GoogLeNetConfig, network_config
@@ -76,7 +76,7 @@ def test_names_are_the_published_ones():
 
 def their_tensors(module, *overrides: str, seed: int = 0) -> dict[str, np.ndarray]:
     """Random tensors of a format, of the network in its config."""
-    network = build(network_config(configuration.load(str(CONFIGS / module.CONFIG), overrides)))
+    network = build(network_config(load_config(str(CONFIGS / module.CONFIG), overrides)))
     table = weight_maps.make_table(network, module.layers(network.config, {}))
     shapes = {"params": network.params, "batch_stats": network.batch_stats}
     rng = np.random.default_rng(seed)
@@ -355,13 +355,13 @@ def test_weights_that_no_conversion_made_get_counters_of_zero(small, tmp_path, m
 
 
 def test_torchvisions_config_is_its_architecture():
-    model = configuration.load(str(CONFIGS / torchvision.CONFIG)).model
+    model = load_config(str(CONFIGS / torchvision.CONFIG)).model
     assert {name: model[name] for name in torchvision.ARCHITECTURE} == torchvision.ARCHITECTURE
 
 
 def test_another_architecture_is_refused_field_by_field(small, tmp_path):
     model = converted.load(converted.run("torchvision", small, tmp_path / "one", *SMALL))
-    digits = build(network_config(configuration.load("configs/digits.py")))
+    digits = build(network_config(load_config("configs/digits.py")))
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UsageError) as error:
         torchvision.write(dataclasses.replace(model, network=digits), tmp_path / "x.safetensors")
@@ -374,7 +374,7 @@ def test_another_architecture_is_refused_field_by_field(small, tmp_path):
 def test_training_starts_from_a_converted_checkpoint(small, small_tensors, tmp_path, caplog):
     """With other classes: all but the classifiers is taken over."""
     checkpoint = converted.run("torchvision", small, tmp_path / "small", *SMALL)
-    config = configuration.load(
+    config = load_config(
         str(CONFIGS / torchvision.CONFIG), [*SMALL, "--config.model.num_classes=3"]
     )
     params, batch_stats = build(network_config(config)).initial(0)

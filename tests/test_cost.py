@@ -14,7 +14,8 @@ import pytest
 from conftest import ROOT
 from flax import nnx
 
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
+from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.errors import UsageError
 from inception_jax.models.cost import LayerCost, NetworkCost, network_cost
@@ -51,11 +52,11 @@ OPTIONS: list[dict[str, Any]] = [
 
 def load(file: str) -> GoogLeNetConfig:
     """The network of a config; what it asks the data for is 10 classes and 64 pixels."""
-    asks = configuration.load(file)
+    asks = load_config(file)
     known = {"model.num_classes": 10, "data.image_size": 64}
-    fields = configuration.flatten(asks.to_dict())
+    fields = compatibility.flatten(asks.to_dict())
     answers = [f"--config.{field}={value}" for field, value in known.items() if not fields[field]]
-    return network_config(resolve(configuration.load(file, answers)))
+    return network_config(resolve(load_config(file, answers)))
 
 
 @functools.cache

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
+from inception_jax.config.resolve import resolve
 from inception_jax.data import order, read_ahead
 from inception_jax.data.decode import decode
 from inception_jax.data.read_ahead import BufferPool
@@ -34,17 +35,17 @@ from inception_jax.training.input import training_batches
 
 @pytest.fixture
 def digits(data_dir):
-    return configuration.load("configs/digits.py", [f"--config.data.data_dir={data_dir}"]).data
+    return load_config("configs/digits.py", [f"--config.data.data_dir={data_dir}"]).data
 
 
 @pytest.fixture
 def fake():
-    return configuration.load("configs/smoke.py").data
+    return load_config("configs/smoke.py").data
 
 
 def batches_of(data, source, start: int, stop: int, mesh):
     """Batches of steps, as a run of classification with this data reads them."""
-    config = configuration.load("configs/smoke.py").unlock()
+    config = load_config("configs/smoke.py").unlock()
     config.data = data
     return training_batches(make_task(config), source, start, stop, mesh)
 
@@ -273,7 +274,7 @@ def evaluation_input(config, **changes) -> EvaluationInput:
 
 
 def test_an_evaluation_stops_at_a_bad_image_or_counts_it_as_wrong(digits):
-    good, config = open_source(digits, "test", 10), configuration.load("configs/digits.py")
+    good, config = open_source(digits, "test", 10), resolve(load_config("configs/digits.py"))
     source = Broken(good, [5])
     with pytest.raises(UserError, match=r"example 5 \(digit_\d+.png\) is not a readable image"):
         read_evaluation_batch(source, evaluation_input(config), 0, slice(0, 64))
@@ -290,7 +291,7 @@ def test_an_evaluation_stops_at_a_bad_image_or_counts_it_as_wrong(digits):
 
 def test_an_evaluation_batch_has_all_crops_for_each_network_and_its_classes(digits):
     """Of two networks that are shown images of other sizes; the last batch is filled up."""
-    source, config = open_source(digits, "test[:5]", 10), configuration.load("configs/digits.py")
+    source, config = open_source(digits, "test[:5]", 10), load_config("configs/digits.py")
     geometries = (Geometry(14, 16, "short_side", "area"), Geometry(12, 12, "squeeze", "bilinear"))
     wanted = evaluation_input(
         config, geometries=geometries, crops=PROTOCOLS[10].crops, batch_size=4, num_classes=12,
@@ -359,7 +360,7 @@ def test_the_number_of_threads_changes_nothing(fake):
 @pytest.mark.parametrize(("examples", "batch_size"), [(13, 8), (64, 8), (64, 100), (5, 5)])
 def test_evaluation_batches_have_every_example_once(fake, examples, batch_size):
     source = open_source(fake, f"test[:{examples}]", 10)
-    wanted = evaluation_input(configuration.load("configs/smoke.py"), batch_size=batch_size)
+    wanted = evaluation_input(resolve(load_config("configs/smoke.py")), batch_size=batch_size)
     with evaluation_batches(source, wanted, devices.make_mesh()) as batches:
         seen = [np.asarray(b["index"])[np.asarray(b["mask"])].tolist() for b in batches]
     assert list(itertools.chain(*seen)) == list(range(examples))

@@ -21,7 +21,7 @@ from faults.jobs import job
 
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.description import make_description
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
 from inception_jax.data.sources import FileSource
 from inception_jax.errors import UserError
 from inception_jax.models.network import build
@@ -369,7 +369,7 @@ def test_a_disk_without_locks(tmp_path, monkeypatch):
 def test_the_run_in_the_workdir(tmp_path):
     subject = Subject("configs/smoke.py", workdir=tmp_path)
     assert one(workdir_checks.run, subject) == Finding(Verdict.OK, "none yet")
-    config = configuration.to_dict(subject.resolved)
+    config = compatibility.to_dict(subject.resolved)
     json_files.replace(tmp_path / "config.json", json.dumps(config))
     assert one(workdir_checks.run, subject).found == "no good checkpoint: training would start over"
     description = make_description(subject.resolved, [str(label) for label in range(10)], None)

@@ -16,7 +16,7 @@ import written_out
 from PIL import Image
 
 from inception_jax.checkpoints import loaded_model, store
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.data.decode import decode
 from inception_jax.data.preparing import records, verification
 from inception_jax.data.sources import open_source
@@ -559,7 +559,7 @@ class Follower:
     def load(self, checkpoint: Path, *_: Any, **__: Any) -> Any:
         if error := self.bad.get(step := int(checkpoint.name)):
             raise error
-        config = configuration.load("configs/smoke.py")
+        config = load_config("configs/smoke.py")
         return types.SimpleNamespace(step=step, description={"total_steps": 6}, config=config)
 
     def identity(self, models: list[Any]) -> str:

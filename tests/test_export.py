@@ -24,7 +24,8 @@ from inception_jax import export
 from inception_jax.checkpoints import integrity, loaded_model, store
 from inception_jax.checkpoints.description import make_description as checkpoint_description
 from inception_jax.checkpoints.loaded_model import LoadedModel
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
+from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.data.normalization import normalize
 from inception_jax.errors import UserError
@@ -66,9 +67,10 @@ def make_model(
     *, mean: tuple = (123.0, 117.0, 104.0), std: tuple = (1.0, 1.0, 1.0), image_size: int, **fields
 ) -> LoadedModel:
     """A small network in which no parameter and no batch statistic is 0 or 1."""
-    config = configuration.load(str(ROOT / "configs" / "googlenet.py")).unlock()
+    config = load_config(str(ROOT / "configs" / "googlenet.py")).unlock()
     config.data.update(image_size=image_size, mean=mean, std=std)
     config.model.update({"num_classes": 11, "width": 0.125, "architecture": "shallow"} | fields)
+    config.evaluation.short_side = 256
     network = build(network_config(config))
     params, batch_stats = random_values(network, 0)
     return LoadedModel(
@@ -139,7 +141,7 @@ def load(run: Path, weights: str | None = None) -> LoadedModel:
 @pytest.fixture(scope="module")
 def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on the digits with one checkpoint, which no training made."""
-    config = configuration.load(
+    config = load_config(
         "configs/digits.py",
         ["--config.model.architecture=shallow", "--config.model.width=0.125",
          f"--config.data.data_dir={data_dir}"],
@@ -308,7 +310,7 @@ def test_safetensors_by_the_command(command, run, digits, tmp_path, monkeypatch,
     assert config["id2label"]["7"] == "7"
     assert config["label2id"]["7"] == 7
     assert (config["norm"], config["width"]) == ("batch", 0.125)
-    expected = configuration.to_dict(digits.model.config)
+    expected = compatibility.to_dict(digits.model.config)
     expected["data"]["data_dir"] = Path(expected["data"]["data_dir"]).name
     assert config["inception_jax"]["config"] == expected
     text = (folder / "README.md").read_text()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
@@ -41,7 +41,7 @@ TOLERANCES = {
 
 def five_steps(file: str) -> dict[str, Any]:
     """Trains five steps; returns what they read and computed, as JSON."""
-    config = resolve(configuration.load(file, ["--config.data.threads=1"]))
+    config = resolve(load_config(file, ["--config.data.threads=1"]))
     network, mesh = build(network_config(config)), devices.make_mesh()
     task = make_task(config)
     source = task.open(config.data.train_split)

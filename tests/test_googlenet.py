@@ -269,7 +269,7 @@ def test_dropout_depends_on_the_key_and_only_in_training():
     [
         ({"norm": "layer"}, "model.norm is 'layer'; it may be 'lrn' or 'batch' or 'none'"),
         ({"large_kernel": 7}, "model.large_kernel is 7"),
-        ({"dropout": 1.0}, r"model.dropout is 1.0; it lies in \[0, 1\)"),
+        ({"dropout": 1.0}, "model.dropout is 1.0; it may be from 0 to less than 1"),
         ({"width": 0.0}, "model.width is 0.0"),
     ],
 )

@@ -24,7 +24,7 @@ import yaml
 from conftest import ROOT, need, tool
 from faults import slurm
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.rglob("*.sh"), *LAUNCH.rglob("*.sbatch")])
@@ -262,7 +262,7 @@ def test_launch_files_set_fields_that_the_config_has():
         overrides = [word for word in arguments if word.startswith("--config.")]
         for config in values:
             assert name in ("train", "doctor")
-            configuration.load(config, overrides)
+            load_config(config, overrides)
 
 
 # --- local.py

@@ -14,7 +14,7 @@ from sklearn.datasets import load_sample_images
 
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.description import make_description
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config, override_config
 from inception_jax.config.resolve import resolve
 from inception_jax.data.decode import EncodedImage
 from inception_jax.data.sources import open_source
@@ -81,7 +81,7 @@ def test_the_compact_set_of_a_folder_has_its_images_made_smaller(command, images
     )  # fmt: skip
     sizes = {}
     for name in ("mine", "mine/short48"):
-        data = configuration.load("configs/folder.py", [f"--config.data.data_dir={tmp_path}"]).data
+        data = load_config("configs/folder.py", [f"--config.data.data_dir={tmp_path}"]).data
         data.name = name
         source = open_source(data, "validation", 5)
         examples = [e for e in source.read(range(len(source))) if e.encoded]
@@ -115,13 +115,13 @@ def run(command, own_data, tmp_path_factory) -> Path:
 
 
 def test_what_the_config_leaves_open_comes_from_the_data(own_data):
-    config = configuration.load("configs/folder.py", [f"--config.data.data_dir={own_data}"])
+    config = load_config("configs/folder.py", [f"--config.data.data_dir={own_data}"])
     resolved = resolve(config)
     assert resolved.model.num_classes == 5
     assert resolved.data.image_size in (64, 96)  # the median of 40..150
     assert resolved.model.stem == ("small" if resolved.data.image_size == 64 else "imagenet")
     assert config.model.num_classes == 0
-    config = configuration.override(config, ["--config.data.image_size=224"])
+    config = override_config(config, ["--config.data.image_size=224"])
     resolved = resolve(config)
     assert (resolved.model.stem, resolved.evaluation.short_side) == ("imagenet", 256)
 
@@ -191,7 +191,7 @@ def test_preview_is_a_picture(command, own_data, tmp_path):
 @pytest.fixture(scope="module")
 def digits_network(tmp_path_factory) -> Path:
     """A checkpoint with averaged weights of such a network, for ten other classes."""
-    config = configuration.load("configs/folder.py", [*SHORT[2:], "--config.model.num_classes=10"])
+    config = load_config("configs/folder.py", [*SHORT[2:], "--config.model.num_classes=10"])
     config.model.stem, config.evaluation.short_side = "small", 32
     params, batch_stats = build(network_config(config)).initial(seed=1)
     directory = tmp_path_factory.mktemp("digits") / "network"

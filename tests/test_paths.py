@@ -10,7 +10,8 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 
 from inception_jax import cli, paths
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
+from inception_jax.config.load import load_config, override_config
 from inception_jax.data.tfds_source import TfdsSource
 from inception_jax.errors import UsageError
 from inception_jax.launching import sweeps
@@ -22,7 +23,7 @@ COMMANDS = sorted(
     if "def make_parser" in path.read_text()
 )
 
-# What else takes any text. `configuration.load` and `sweeps.load` refuse URLs of the first three.
+# What else takes any text. `load_config` and `sweeps.load` refuse URLs of the first three.
 NOT_PATHS = {"config", "compare", "sweep", "split", "name", "data", "module", "topology"}
 
 
@@ -145,7 +146,7 @@ def test_a_flag_of_any_text_would_be_found():
 
 @pytest.mark.parametrize("text", [URL, "gs:/bucket/x", f"{URL}.py:batch_size=3", "s3://b/x.py"])
 def test_a_config_or_a_sweep_is_a_file_here(text):
-    for load in (configuration.load, sweeps.load):
+    for load in (load_config, sweeps.load):
         with pytest.raises(UsageError, match=r"mount it"):
             load(text)
 
@@ -162,14 +163,14 @@ def test_a_sweeps_configs_are_files_here(tmp_path):
 
 def test_the_home_folder_may_have_configs(monkeypatch):
     monkeypatch.setenv("HOME", str(ROOT))
-    assert configuration.load("~/configs/googlenet.py:batch_size=8").data.batch_size == 8
+    assert load_config("~/configs/googlenet.py:batch_size=8").data.batch_size == 8
 
 
 @pytest.mark.parametrize("field", ["data.data_dir", "model.init_from"])
 def test_a_field_that_is_a_path_is_checked_when_a_config_is_read(tmp_path, field):
     refused = rf"^{field}: '{URL}' .*mount it"
     with pytest.raises(UsageError, match=refused):
-        configuration.load("configs/smoke.py", [f"--config.{field}={URL}"])
+        load_config("configs/smoke.py", [f"--config.{field}={URL}"])
     file = tmp_path / "mine.py"
     file.write_text(
         "from configs import smoke\n"
@@ -179,33 +180,33 @@ def test_a_field_that_is_a_path_is_checked_when_a_config_is_read(tmp_path, field
         "    return config\n"
     )
     with pytest.raises(UsageError, match=refused):
-        configuration.load(str(file))
-    local = configuration.load(str(file), [f"--config.{field}=runs/a:b"])
-    assert configuration.flatten(local.to_dict())[field] == "runs/a:b"
+        load_config(str(file))
+    local = load_config(str(file), [f"--config.{field}=runs/a:b"])
+    assert compatibility.flatten(local.to_dict())[field] == "runs/a:b"
 
 
 def test_an_empty_data_dir_is_named_and_an_empty_init_from_means_none():
     for text, message in (("", "an empty path"), ("~no such user/x", "a user who")):
         with pytest.raises(UsageError, match=rf"^data\.data_dir: .*{message}"):
-            configuration.load("configs/smoke.py", [f"--config.data.data_dir={text}"])
-    assert configuration.load("configs/smoke.py", ["--config.model.init_from="])
+            load_config("configs/smoke.py", [f"--config.data.data_dir={text}"])
+    assert load_config("configs/smoke.py", ["--config.model.init_from="])
 
 
 def older_config() -> ConfigDict:
     """Of a checkpoint from when gs://b was a folder called gs: in the current one."""
-    values = configuration.to_dict(configuration.load("configs/digits.py"))
+    values = compatibility.to_dict(load_config("configs/digits.py"))
     values["data"]["data_dir"] = URL
-    return configuration.from_dict(values)
+    return compatibility.from_dict(values)
 
 
 def test_older_checkpoints_stay_readable():
-    config = configuration.override(older_config(), ["--config.seed=3"])
+    config = override_config(older_config(), ["--config.seed=3"])
     assert config.data.data_dir == URL
     with pytest.raises(UsageError, match=r"data\.data_dir: .*mount it"):
         TfdsSource.from_config(config.data, "train")
     with pytest.raises(UsageError, match=r"model\.init_from: .*mount it"):
-        configuration.override(older_config(), [f"--config.model.init_from={URL}"])
-    assert configuration.override(older_config(), ["--config.data.data_dir=/data"])
+        override_config(older_config(), [f"--config.model.init_from={URL}"])
+    assert override_config(older_config(), ["--config.data.data_dir=/data"])
 
 
 def test_text_becomes_a_path_in_one_place_only():

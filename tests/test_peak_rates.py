@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import Command
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.models.cost import network_cost
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
@@ -53,7 +53,7 @@ def test_metrics_have_the_share_where_the_peak_is_known(
 ):
     monkeypatch.setitem(peak_rates.PEAK_FLOPS, "cpu", 1e12)
     command("train", *smoke_arguments(tmp_path, total=12, every=50))
-    config = configuration.load("configs/smoke.py", ["--config.model.num_classes=10"])
+    config = load_config("configs/smoke.py", ["--config.model.num_classes=10"])
     network = build(network_config(config))
     # Three times the forward pass, less the gradient to the images, and the auxiliary heads.
     assert training_multiply_adds(network) > 2.5 * network_cost(network.config).multiply_adds

@@ -9,11 +9,11 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 from PIL import Image, ImageEnhance
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.data.augmentation import photometric
 from inception_jax.data.augmentation.photometric import Distortion
 
-PAPER = configuration.load("configs/googlenet.py").photometric
+PAPER = load_config("configs/googlenet.py").photometric
 
 apply = jax.jit(photometric.apply)
 
@@ -96,7 +96,7 @@ def test_draws_depend_on_seed_epoch_and_index_alone():
 
 
 def test_switched_off_nothing_changes():
-    off = configuration.load("configs/digits.py").photometric
+    off = load_config("configs/digits.py").photometric
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
     numbers = jnp.arange(2)
     result = photometric.distort(jnp.asarray(images), numbers, numbers, 0, off)

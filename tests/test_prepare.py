@@ -20,7 +20,7 @@ from conftest import ROOT
 from ilsvrc_archive import encode, photograph, pixels
 from PIL import Image
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.data.preparing import fashion_mnist
 from inception_jax.data.preparing import folder as folders
 from inception_jax.data.sources import open_source
@@ -355,7 +355,7 @@ def test_a_killed_conversion_is_not_trained_on_and_goes_on(command, converted, t
     finished[1].with_name("x.partial").write_bytes(b"half a shard")
     kept = {shard: shard.stat().st_mtime_ns for shard in finished[1::2]}
 
-    config = configuration.load("configs/googlenet.py", [f"--config.data.data_dir={data_dir}"])
+    config = load_config("configs/googlenet.py", [f"--config.data.data_dir={data_dir}"])
     with pytest.raises(UserError, match="prepare"):
         open_source(config.data, "train", 1000)
     line = command.fails(
@@ -466,11 +466,11 @@ def test_the_compact_set_keeps_aspects_and_enlarges_nothing(short, converted):
 
 def test_the_compact_set_is_opened_by_its_name(short):
     overrides = [f"--config.data.data_dir={short}", "--config.data.name=imagenet2012/short80"]
-    config = configuration.load("configs/googlenet.py", overrides)
+    config = load_config("configs/googlenet.py", overrides)
     source = open_source(config.data, "validation", 1000)
     assert len(source) == len(VALIDATION)
     assert source.class_names == tuple(ilsvrc_archive.wnids())
-    base = configuration.load("configs/googlenet.py", overrides[:1])
+    base = load_config("configs/googlenet.py", overrides[:1])
     assert open_source(base.data, "validation", 1000).fingerprint != source.fingerprint
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from written_out import OF_144, averaged, cut
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.data.sources import Example
 from inception_jax.errors import UserError
 from inception_jax.models.googlenet import Outputs
@@ -139,7 +139,7 @@ def source_of(images: list[np.ndarray], **changes: Any) -> Images:
 
 
 def config_of(size: int, mean: float, std: float, resize: str, **data: Any):
-    config = configuration.load("configs/smoke.py")
+    config = load_config("configs/smoke.py")
     config.data.update(image_size=size, mean=(mean,) * 3, std=(std,) * 3, threads=2, **data)
     config.evaluation.update(short_side=16, resize=resize)
     return config
@@ -246,7 +246,7 @@ def named(*names: str) -> Any:
 
 
 def data_named(name: str):
-    data = configuration.load("configs/smoke.py").data
+    data = load_config("configs/smoke.py").data
     data.name = name
     return data
 

@@ -19,7 +19,7 @@ from scipy import stats
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.errors import UserError
 from inception_jax.models.cost import NetworkCost, network_cost
 from inception_jax.models.options import network_config
@@ -263,7 +263,7 @@ def test_numbers_that_are_none_are_left_out(tmp_path: Path, values):
 @pytest.fixture(scope="module")
 def costs() -> NetworkCost:
     """Those of the network of `write_run`."""
-    return network_cost(network_config(configuration.load("configs/digits.py", NETWORK)))
+    return network_cost(network_config(load_config("configs/digits.py", NETWORK)))
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"parameters": 0, "layers": []}', "[" * 100_000])

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
+from inception_jax.config.load import load_config
 from inception_jax.storage import locks
 from inception_jax.tools.report import run_folder
 
@@ -12,8 +13,8 @@ from inception_jax.tools.report import run_folder
 def write(folder, *lines, total="4 steps", log="", metrics=None):
     """A run of 4 steps of 16 of 64 images, as far as it is read."""
     folder.mkdir()
-    config = configuration.load("configs/smoke.py", [f"--config.training.total={total}"])
-    (folder / "config.json").write_text(json.dumps(configuration.to_dict(config)))
+    config = load_config("configs/smoke.py", [f"--config.training.total={total}"])
+    (folder / "config.json").write_text(json.dumps(compatibility.to_dict(config)))
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text if metrics is None else metrics)
     (folder / "logs").mkdir()

@@ -1,5 +1,6 @@
 """A task from outside of the package, and several evaluations in a run."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -114,14 +115,15 @@ def test_a_run_has_several_evaluations(command, tmp_path, monkeypatch):
     assert named(lines) == [
         (2, "ten", "test", smoke),
         (4, "", "test", smoke), (4, "ten", "test", smoke),
-        (6, "ten", "test", smoke), (6, "seen", "train[:20]", 20),
-        (8, "", "test", smoke), (8, "ten", "test", smoke), (8, "seen", "train[:20]", 20),
+        (6, "seen", "train[:20]", 20), (6, "ten", "test", smoke),
+        (8, "", "test", smoke), (8, "seen", "train[:20]", 20), (8, "ten", "test", smoke),
     ]  # fmt: skip
     results = {line.get("evaluation", ""): line for line in lines if "split" in line}
     assert results[""]["loss"] != results["ten"]["loss"]
 
     # The same numbers as of the command, asked for the same.
-    for name, flags in {"": [], "ten": ["--crops", 10], "seen": ["--split", "train[:20]"]}.items():
+    asked = {"": [], "ten": ["--crops", "10"], "seen": ["--split", "train[:20]"]}
+    for name, flags in asked.items():
         told = json.loads(command("evaluate", "--workdir", tmp_path / "one", *flags).stdout)
         assert told["loss"] == pytest.approx(results[name]["loss"], rel=1e-6)
         assert told["top1"] == results[name]["top1"]
@@ -174,10 +176,13 @@ def test_every_checkpoint_is_evaluated_under_the_watchdog(command, digits_run, m
     from inception_jax.runtime import watchdog
 
     watched = []
-    watch = watchdog.watch
-    monkeypatch.setattr(
-        watchdog, "watch", lambda minutes: watched.append(minutes) or watch(minutes)
-    )
+
+    @contextlib.contextmanager
+    def watch(minutes):
+        watched.append(minutes)
+        yield
+
+    monkeypatch.setattr(watchdog, "watch", watch)
     split = ["--split", "test[:7]"]  # that nobody has asked for before
     command("evaluate", "--workdir", digits_run, "--all_checkpoints", *split)
     assert watched == [30.0] * len(store.steps(digits_run / "checkpoints"))

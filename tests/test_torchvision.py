@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.description import make_description
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.errors import UserError
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
@@ -140,7 +140,7 @@ def test_ours_to_torchvision_to_ours(tmp_path):
     import torch
     from torchvision.models import googlenet
 
-    config = configuration.load(
+    config = load_config(
         str(CONFIGS / "torchvision.py"),
         ["--config.model.num_classes=10", "--config.training.average_decay=0.0"],
     )

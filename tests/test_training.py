@@ -12,7 +12,8 @@ import optax
 import pytest
 from conftest import ROOT
 
-from inception_jax.config import configuration, durations
+from inception_jax.config import durations
+from inception_jax.config.load import load_config
 from inception_jax.data.augmentation import mixup
 from inception_jax.errors import UsageError
 from inception_jax.models.googlenet import Outputs
@@ -52,7 +53,7 @@ def test_wrong_durations_are_named(text):
 
 
 def schedule(name: str, warmup: int = 0, total: int = 1000, **fields):
-    config = configuration.load("configs/googlenet.py").schedule
+    config = load_config("configs/googlenet.py").schedule
     config.update(name=name, **fields)
     return make_schedule(config, total_steps=total, warmup_steps=warmup, decay_every_steps=80)
 
@@ -75,11 +76,6 @@ def test_cosine_and_polynomial_go_from_the_peak_to_the_end():
     polynomial = schedule("polynomial", power=0.5)  # Caffe's: base x (1 - step / max)^power
     for step in (0, 360, 750, 1000):
         assert float(polynomial(step)) == pytest.approx(0.01 * (1 - step / 1000) ** 0.5, abs=1e-8)
-
-
-def test_wrong_schedules_are_named():
-    with pytest.raises(UsageError, match=r"schedule\.name is 'linear'"):
-        schedule("linear")
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -107,7 +103,7 @@ WARNINGS = [
 
 
 def warnings(*overrides: str) -> list[str]:
-    config = configuration.load("configs/digits.py", overrides)
+    config = load_config("configs/digits.py", overrides)
     return not_reached(config, make_timetable(config, 1000))
 
 
@@ -147,7 +143,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py")) + sorted((ROOT / "configs/abla
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_every_config_can_be_tried_for_20_steps(file):
-    config = configuration.load(str(file), ["--config.training.total=20 steps"])
+    config = load_config(str(file), ["--config.training.total=20 steps"])
     plan = make_timetable(config, 60_000)
     assert plan.total == 20
     rate = make_schedule(
@@ -183,7 +179,7 @@ def test_a_run_warns_once_and_in_its_log(monkeypatch, tmp_path, first):
     monkeypatch.setattr(processes, "is_primary", lambda: first)
     log = logging.getLogger("inception_jax")
     monkeypatch.setattr(log, "handlers", [])  # and those of the run go with it
-    config = configuration.load("configs/smoke.py", ["--config.training.total=4 steps"])
+    config = load_config("configs/smoke.py", ["--config.training.total=4 steps"])
     with pytest.raises(EnoughSeenError):
         loop.train(config, tmp_path)
     for handler in log.handlers:
@@ -197,7 +193,7 @@ def test_a_run_warns_once_and_in_its_log(monkeypatch, tmp_path, first):
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_equals_numpy(clip, nesterov):
-    config = configuration.load("configs/googlenet.py").optimizer
+    config = load_config("configs/googlenet.py").optimizer
     config.update(gradient_clip=clip, nesterov=nesterov, weight_decay=0.1)
     optimizer = make_optimizer(config, lambda step: 0.1 / (step + 1))
     rng = np.random.default_rng(0)
@@ -261,7 +257,7 @@ def test_the_average_is_the_mean_and_then_exponential(decay):
 
 def test_learning_rate_factors_scale_the_updates_of_layers():
     """Three steps with momentum and decay: each layer moves as with that learning rate alone."""
-    config = configuration.load("configs/googlenet.py").optimizer
+    config = load_config("configs/googlenet.py").optimizer
     config.learning_rate_factors = (("conv", 0.0), ("inception_3", 0.1))
     names = ("conv1", "inception_3a", "inception_4a", "loss3")
     start = {name: {"kernel": jnp.full((2,), 1.0 + i)} for i, name in enumerate(names)}
@@ -285,18 +281,10 @@ def test_learning_rate_factors_scale_the_updates_of_layers():
 
 
 def test_learning_rate_factors_of_no_layer_are_named():
-    config = configuration.load("configs/googlenet.py").optimizer
+    config = load_config("configs/googlenet.py").optimizer
     config.learning_rate_factors = (("inception3", 0.0),)
     with pytest.raises(UsageError, match="no layer begins with 'inception3'; there are conv1"):
         make_optimizer(config, lambda step: 0.01).init({"conv1": {"kernel": jnp.ones(2)}})
-
-
-@pytest.mark.parametrize("factors", [("conv1",), (("conv1", "slow"),), (("conv1", -1.0),)])
-def test_wrong_learning_rate_factors_are_named(factors):
-    config = configuration.load("configs/googlenet.py").optimizer
-    config.learning_rate_factors = factors
-    with pytest.raises(UsageError, match=r"optimizer\.learning_rate_factors has"):
-        make_optimizer(config, lambda step: 0.01)
 
 
 def test_label_smoothing_is_cross_entropy_with_smoothed_targets():
@@ -339,7 +327,7 @@ def test_a_step_with_mixup_has_the_loss_of_mixed_images_and_targets():
 @functools.cache
 def smoke_step(*overrides: str):
     """A config, its state and step on one device."""
-    config = configuration.load(
+    config = load_config(
         "configs/smoke.py", ["--config.training.average_start=1 steps", *overrides]
     )
     mesh = devices.make_mesh()

@@ -11,7 +11,7 @@ Arguments: `:rate=0.2`, share that is dropped.
 
 from ml_collections import ConfigDict
 
-from inception_jax.config.configuration import parse_ablation
+from inception_jax.config.load import parse_ablation
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

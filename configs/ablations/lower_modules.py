@@ -10,7 +10,7 @@ Command: python -m inception_jax.train --config configs/ablations/lower_modules.
 
 from ml_collections import ConfigDict
 
-from inception_jax.config.configuration import parse_ablation
+from inception_jax.config.load import parse_ablation
 
 STEMS = {"medium": "medium_inception", "small": "small_inception"}
 

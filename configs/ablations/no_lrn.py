@@ -10,7 +10,7 @@ Command: python -m inception_jax.train --config configs/ablations/no_lrn.py \\
 
 from ml_collections import ConfigDict
 
-from inception_jax.config.configuration import parse_ablation
+from inception_jax.config.load import parse_ablation
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -12,7 +12,7 @@ Arguments: `:after=inception_4a` keeps the lower one.
 
 from ml_collections import ConfigDict
 
-from inception_jax.config.configuration import parse_ablation
+from inception_jax.config.load import parse_ablation
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -10,7 +10,7 @@ Command: python -m inception_jax.train --config configs/ablations/shallow.py \\
 
 from ml_collections import ConfigDict
 
-from inception_jax.config.configuration import parse_ablation
+from inception_jax.config.load import parse_ablation
 
 # Of the base's, with which the multiply-adds are the base's; on a base not named, nearly.
 WIDTH = {"googlenet": 1.54, "fashion_mnist": 1.58}

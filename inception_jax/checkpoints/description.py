@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 import inception_jax
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
 from inception_jax.data.sources import Source
 
 FORMAT = 1  # of what is written here; another number is for changes that old versions misread
@@ -29,7 +29,7 @@ def make_description(
     """The same, of weights that may come from elsewhere: then the fingerprint is None."""
     return {
         "format": FORMAT,
-        "config": configuration.to_dict(config),
+        "config": compatibility.to_dict(config),
         "class_names": list(class_names),
         "data_fingerprint": data_fingerprint,
         "versions": {

@@ -69,7 +69,7 @@ def load_ensemble(
 
 def check_task(model: "LoadedModel", task: str) -> None:
     """Raises UsageError if a network was trained for another task than `task`."""
-    if model.config.get("task", "classification") != task:
+    if model.config.task != task:
         raise UsageError(
             f"{model.checkpoint} was trained for the task {model.config.task!r}; this command is "
             f"for {task}"

@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 from inception_jax.checkpoints import integrity, store
 from inception_jax.checkpoints.description import check_format
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
+from inception_jax.config.load import override_config
+from inception_jax.config.resolve import resolve
 from inception_jax.errors import UsageError, UserError
 from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
@@ -54,7 +56,7 @@ def load(
         description = store.read_description(checkpoint)
         digest = integrity.digest(checkpoint)
         check_format(description)
-        config = configuration.override(_config(checkpoint, description["config"]), overrides)
+        config = resolve(override_config(_config(checkpoint, description["config"]), overrides))
         network = build(network_config(config))
         averaged = config.training.average_decay > 0
         if weights == "average" and not averaged:
@@ -82,7 +84,7 @@ def load(
 
 def _config(checkpoint: Path, values: dict[str, Any]) -> ConfigDict:
     try:
-        return configuration.from_dict(values)
+        return compatibility.from_dict(values)
     except UsageError as error:
         raise UserError(
             f"{checkpoint} has a config that this version cannot read: {error}"

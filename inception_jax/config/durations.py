@@ -5,6 +5,15 @@ import re
 
 from inception_jax.errors import UsageError
 
+EXAMPLES = "a duration like '60 steps', '8 epochs' or '1000000 examples'"
+
+_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(step|epoch|example)s?\s*")
+
+
+def is_duration(text: str) -> bool:
+    """True for a number and one of step(s), epoch(s), example(s)."""
+    return _PATTERN.fullmatch(text) is not None
+
 
 def to_steps(field: str, text: str, *, batch_size: int, examples: int) -> int:
     """Converts a duration to steps, rounded up.
@@ -18,11 +27,9 @@ def to_steps(field: str, text: str, *, batch_size: int, examples: int) -> int:
     Raises:
       UsageError: anything else.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(step|epoch|example)s?\s*", str(text))
+    match = _PATTERN.fullmatch(str(text))
     if match is None:
-        raise UsageError(
-            f"{field} is {text!r}; a duration reads '60 steps', '8 epochs' or '1000000 examples'"
-        )
+        raise UsageError(f"{field} is {text!r}; it may be {EXAMPLES}")
     steps = (
         float(match[1])
         * {"step": 1, "epoch": examples / batch_size, "example": 1 / batch_size}[match[2]]
@@ -31,10 +38,10 @@ def to_steps(field: str, text: str, *, batch_size: int, examples: int) -> int:
 
 
 def interval(field: str, text: str, *, batch_size: int, examples: int) -> int:
-    """Like `to_steps`, for what happens every so often: at least one step.
+    """Converts the duration between two events to steps: at least one.
 
     Raises:
-      UsageError: not a duration, or none at all.
+      UsageError: not a duration, or less than one step.
     """
     steps = to_steps(field, text, batch_size=batch_size, examples=examples)
     if steps < 1:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from inception_jax import paths
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.errors import UsageError
 
 # Names are those of folders, which commands take in lists with commas between them.
@@ -128,7 +128,7 @@ def load(file: str, overrides: Sequence[str] = ()) -> list[Run]:
             raise UsageError(f"{file}: {run.name} has no config")
         changed = [flag for flag in run.flags(Path()) if flag.startswith("--config.")]
         try:
-            configuration.load(run.config, [*changed, *overrides])
+            load_config(run.config, [*changed, *overrides])
         except UsageError as error:
             raise UsageError(f"{file}, {run.name}: {error}") from None
     return runs

@@ -4,9 +4,9 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from inception_jax.config import fields, schema
 from inception_jax.errors import UsageError
 from inception_jax.models.bn_inception import BNInceptionRow
-from inception_jax.models.initialization import INITIALIZATIONS
 from inception_jax.models.rows import (
     Convolution,
     ConvolutionRow,
@@ -27,73 +27,26 @@ from inception_jax.models.tables import (
 
 
 @dataclasses.dataclass(frozen=True)
-class GoogLeNetConfig:
-    """The options of a network; the defaults are the paper, `configs/googlenet.py` has reasons.
+class GoogLeNetConfig(fields.Network):
+    """The options of a network: the fields of the config's section `model`, and the image size.
+
+    `docs/reference/config.md` has defaults, choices and reasons; what a config may leave open must
+    have a value here.
 
     Raises:
-      UsageError: a value out of its range, naming the field and what it may be.
+      UsageError: a value that is not allowed, naming the field and what it may be.
     """
 
-    num_classes: int = 1000
-    image_size: int = 224  # pixels, square; fixes the width of the fully connected layers
-    architecture: str = "googlenet"  # a key of ARCHITECTURES
-    norm: str = "lrn"  # lrn | batch | none
-    batch_norm_bias: bool = False  # convolutions before a batch normalisation have a bias, too
-    module: str = "reduced"  # reduced (figure 2b) | naive (figure 2a) | naive_3 (in 3a and 3b)
-    large_kernel: int = 5  # pixels; 3 is TF-slim's and torchvision's variant
-    head: str = "average_pool"  # average_pool | fully_connected
-    stem: str = "imagenet"  # a key of STEMS
-    padding: str = "caffe"  # of windows with stride 2: caffe | same (TensorFlow's)
-    last_pool: int = 3  # pixels, window of pool4; 2 in TF-slim and torchvision
-    auxiliary_pool: str = "5x5"  # 5x5 (stride 3) | adaptive (4x4 parts, torchvision)
-    auxiliary: bool = True  # build the auxiliary heads
-    # Modules that have one; those that the architecture lacks do not count.
-    auxiliary_after: tuple[str, ...] = tuple(AUXILIARY_HEADS)
-    width: float = 1.0  # multiplies every number of filters and hidden units
-    dropout: float = 0.4  # share of activations dropped before the classifier
-    auxiliary_dropout: float = 0.7  # the same, in the auxiliary heads
-    initialization: str = "caffe"  # caffe | he
-    dtype: str = "float32"  # of the computation: float32 | bfloat16; parameters are float32
+    image_size: int = fields.Data.image_size  # pixels, square; fixes the fully connected layers
 
     def __post_init__(self):
-        choices: dict[str, tuple] = {
-            "architecture": tuple(ARCHITECTURES),
-            "norm": ("lrn", "batch", "none"),
-            "module": tuple(NAIVE),
-            "large_kernel": (5, 3),
-            "head": ("average_pool", "fully_connected"),
-            "stem": tuple(STEMS),
-            "padding": ("caffe", "same"),
-            "last_pool": (3, 2),
-            "auxiliary_pool": ("5x5", "adaptive"),
-            "initialization": tuple(INITIALIZATIONS),
-            "dtype": ("float32", "bfloat16"),
-        }
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise UsageError(
-                    f"model.{field} is {getattr(self, field)!r}; it may be "
-                    + " or ".join(map(repr, allowed))
-                )
-        for field in ("dropout", "auxiliary_dropout"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UsageError(f"model.{field} is {getattr(self, field)}; it lies in [0, 1)")
-        for field in ("num_classes", "image_size", "width"):
-            if getattr(self, field) <= 0:
-                raise UsageError(f"model.{field} is {getattr(self, field)}; it must be positive")
-        for module in self.auxiliary_after:
-            if module not in AUXILIARY_HEADS:
-                raise UsageError(
-                    f"model.auxiliary_after has {module!r}; there are "
-                    + " and ".join(map(repr, AUXILIARY_HEADS))
-                )
-        for field in ("module", "large_kernel", "last_pool"):
-            table_1 = getattr(GoogLeNetConfig, field)
-            if self.architecture == "bn_inception" and getattr(self, field) != table_1:
-                raise UsageError(
-                    f"model.{field} is for the modules of Table 1, not for "
-                    f"model.architecture='bn_inception'; leave it at {table_1!r}"
-                )
+        values = {_path(name): value for name, value in dataclasses.asdict(self).items()}
+        for path, value in values.items():
+            schema.check_value(path, value)
+            if value == schema.find(path).left_open:
+                raise UsageError(f"{path} is {value!r}; only a config may leave it open")
+        if problem := fields.beyond_table_1(values):
+            raise UsageError(problem)
 
     def rows(self) -> tuple[Row, ...]:
         """All between image and head, with this config's modules, normalisation, width, pools."""
@@ -139,14 +92,16 @@ class GoogLeNetConfig:
 
 
 def network_config(config: ConfigDict) -> GoogLeNetConfig:
-    """`config.model` and the image size, checked.
+    """The network's options in a resolved config.
 
     Raises:
-      UsageError: an unknown field or a value out of its range.
+      UsageError: a field that is left open.
     """
-    fields = {field.name for field in dataclasses.fields(GoogLeNetConfig)}
-    values = {name: value for name, value in config.model.items() if name != "init_from"}
-    for name in values:
-        if name not in fields - {"image_size"}:
-            raise UsageError(f"unknown config field 'model.{name}'")
-    return GoogLeNetConfig(image_size=config.data.image_size, **values)
+    options = (field.name for field in dataclasses.fields(GoogLeNetConfig))
+    values = schema.flatten(config.to_dict())
+    return GoogLeNetConfig(**{name: values[_path(name)] for name in options})
+
+
+def _path(name: str) -> str:
+    """The config field of an option."""
+    return f"data.{name}" if name == "image_size" else f"model.{name}"

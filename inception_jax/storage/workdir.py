@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
 from inception_jax.errors import UsageError, UserError
 from inception_jax.storage import json_files, locks
 
@@ -48,7 +48,7 @@ def claim(folder: Path, config: dict[str, Any]) -> Iterator[None]:
 
 def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raises UsageError, naming the differing fields, if `new` is not the config of the run."""
-    if changed := configuration.differences(old, new):
+    if changed := compatibility.differences(old, new):
         fields = ", ".join(f"{name} was {a!r}, is {b!r}" for name, (a, b) in changed.items())
         raise UsageError(f"{folder} has a run of another config ({fields}): use another --workdir")
 

@@ -16,4 +16,4 @@ def make_task(config: ConfigDict) -> "Task":
     Raises:
       UsageError: there is no task of this name.
     """
-    return schema.task_module(config.get("task", "classification")).make_task(config)
+    return schema.task_module(config.task).make_task(config)

@@ -18,11 +18,7 @@ def make_optimizer(
     """Clipping (if on), weight decay, momentum, learning rate, factors of layers, in this order.
 
     The decay joins the gradient before the momentum, as L2 does in Caffe's solver.
-
-    Raises:
-      UsageError: learning_rate_factors that are no pairs of a name and a number.
     """
-    check_factors(optimizer.learning_rate_factors)
     steps = [
         optax.add_decayed_weights(
             optimizer.weight_decay, mask=None if optimizer.decay_all else decayed
@@ -34,17 +30,6 @@ def make_optimizer(
     if optimizer.learning_rate_factors:
         steps.append(scale_by_layer(optimizer.learning_rate_factors))
     return optax.chain(*steps)
-
-
-def check_factors(factors: Factors) -> None:
-    """Raises UsageError unless these are (("conv1", 0.1), ...), the numbers not negative."""
-    for pair in factors:
-        match pair:
-            case (str(), float() | int() as factor) if factor >= 0:
-                continue
-        raise UsageError(
-            f"optimizer.learning_rate_factors has {pair!r}; it takes pairs like ('conv1', 0.1)"
-        )
 
 
 def scale_by_layer(factors: Factors) -> optax.GradientTransformation:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from inception_jax import paths
 from inception_jax.checkpoints import store
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
 from inception_jax.errors import UsageError
 from inception_jax.runtime import devices, processes
 from inception_jax.storage import workdir
@@ -83,7 +83,7 @@ def check_same_job(description: dict[str, Any], evaluated: list[str]) -> None:
     """
     mine = [description["config"], description["data_fingerprint"], evaluated]
     of_primary = processes.broadcast_json(mine)
-    if changed := configuration.differences(of_primary[0], mine[0]):
+    if changed := compatibility.differences(of_primary[0], mine[0]):
         raise UsageError(f"its config differs from process 0's in {', '.join(changed)}")
     if mine[1:] != of_primary[1:]:
         raise UsageError(

@@ -1,11 +1,9 @@
 """The learning rate as a function of the step."""
 
+from collections.abc import Callable
+
 import optax
 from ml_collections import ConfigDict
-
-from inception_jax.errors import UsageError
-
-SCHEDULES = ("staircase", "cosine", "polynomial")
 
 
 def make_schedule(
@@ -17,27 +15,39 @@ def make_schedule(
     cosine, polynomial: from `learning_rate` after the warm-up to `final_learning_rate` at the end.
     All of them rise linearly from 0 during the warm-up; the staircase still counts from step 0.
     A run that ends during its warm-up has the same rates as a longer one, and not `learning_rate`.
-
-    Raises:
-      UsageError: an unknown name.
     """
-    peak, final = schedule.learning_rate, schedule.final_learning_rate
     decay_steps = max(1, total_steps - warmup_steps)  # 1 is never reached where the warm-up is all
-    match schedule.name:
-        case "staircase":
-            staircase = optax.exponential_decay(
-                peak, decay_every_steps, schedule.decay_rate, staircase=True
-            )
-            after_warmup = lambda step: staircase(step + warmup_steps)  # noqa: E731
-        case "cosine":
-            after_warmup = optax.cosine_decay_schedule(
-                peak, decay_steps, alpha=final / peak if peak else 0.0
-            )
-        case "polynomial":
-            after_warmup = optax.polynomial_schedule(peak, final, schedule.power, decay_steps)
-        case name:
-            raise UsageError(f"schedule.name is {name!r}; it may be {' or '.join(SCHEDULES)}")
+    after_warmup = SCHEDULES[schedule.name](schedule, warmup_steps, decay_steps, decay_every_steps)
     if not warmup_steps:
         return after_warmup
-    rise = optax.linear_schedule(0.0, peak, warmup_steps)
+    rise = optax.linear_schedule(0.0, schedule.learning_rate, warmup_steps)
     return optax.join_schedules([rise, after_warmup], [warmup_steps])
+
+
+def _staircase(
+    schedule: ConfigDict, warmup_steps: int, decay_steps: int, decay_every_steps: int
+) -> optax.Schedule:
+    decay = optax.exponential_decay(
+        schedule.learning_rate, decay_every_steps, schedule.decay_rate, staircase=True
+    )
+    return lambda step: decay(step + warmup_steps)
+
+
+def _cosine(schedule: ConfigDict, _: int, decay_steps: int, __: int) -> optax.Schedule:
+    peak, final = schedule.learning_rate, schedule.final_learning_rate
+    return optax.cosine_decay_schedule(peak, decay_steps, alpha=final / peak if peak else 0.0)
+
+
+def _polynomial(schedule: ConfigDict, _: int, decay_steps: int, __: int) -> optax.Schedule:
+    return optax.polynomial_schedule(
+        schedule.learning_rate, schedule.final_learning_rate, schedule.power, decay_steps
+    )
+
+
+# The choices of schedule.name. Each takes the section, the steps of the warm-up, of the decay after
+# it, and between two decays; the schedule that it returns counts from the end of the warm-up.
+SCHEDULES: dict[str, Callable[[ConfigDict, int, int, int], optax.Schedule]] = {
+    "staircase": _staircase,
+    "cosine": _cosine,
+    "polynomial": _polynomial,
+}

@@ -20,7 +20,7 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.training import loop
 from inception_jax.training.record import Record, open_record
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", default="configs/digits.py")
     flags, overrides = parser.parse_known_args()
-    config = configuration.load(flags.config, overrides)
+    config = load_config(flags.config, overrides)
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(loop, "open_record", open_timed),

@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
@@ -31,7 +31,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", default="configs/googlenet.py")
-    config = configuration.load(parser.parse_args().config)
+    config = load_config(parser.parse_args().config)
     mesh = devices.make_mesh()
     network = build(network_config(config))
     optimizer = make_optimizer(config.optimizer, lambda step: 0.01)

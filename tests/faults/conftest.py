@@ -12,7 +12,7 @@ from conftest import ROOT, call
 
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.description import make_description
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
@@ -25,7 +25,7 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--config.model.width=0.03125", "--config.model.auxiliary=False",
         "--config.training.average_decay=0.0",
     ]  # fmt: skip
-    config = configuration.load(str(ROOT / "configs" / "smoke.py"), overrides)
+    config = load_config(str(ROOT / "configs" / "smoke.py"), overrides)
     config = resolve(config)
     params, batch_stats = build(network_config(config)).initial(seed=1)
     directory = tmp_path_factory.mktemp("small") / "network"

@@ -55,7 +55,7 @@ class SplitEvaluation:
         evaluation = first.config.evaluation
         self._spec = spec
         self._split: str = spec.split or evaluation.split
-        self._crops: int = spec.crops or evaluation.get("crops", 1)
+        self._crops: int = spec.crops or evaluation.crops
         self._result_overrides = [one for one in spec.overrides if _field(one) not in _SAME_NUMBERS]
         self._source = open_source(data, self._split, len(first.class_names), fewer_classes=True)
         self._labels = labels.match(data, self._split, self._source, first.class_names)

@@ -78,7 +78,7 @@ class Classification(Task):
         source = self.open(evaluation.split)
         config = self.config.copy_and_resolve_references().unlock()
         config.evaluation = evaluation
-        predictor = Predictor([(network, config)], mesh, crops=evaluation.get("crops", 1))
+        predictor = Predictor([(network, config)], mesh, crops=evaluation.crops)
         classes = np.arange(predictor.num_classes)
 
         def run(params: Tree, batch_stats: Tree) -> Metrics:

@@ -2,7 +2,7 @@
 
 import jax
 
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
 from inception_jax.data.decode import decode
 from inception_jax.runtime import devices
 from inception_jax.storage import disk
@@ -14,8 +14,13 @@ from inception_jax.training.timetable import not_reached
 
 def config(subject: Subject) -> Finding:
     """Whether it can be read."""
-    fields = configuration.flatten(configuration.to_dict(subject.config))
-    facts = {name: fields[name] for name in fields if name not in configuration.RESUME_SAFE_FIELDS}
+    fields = compatibility.flatten(compatibility.to_dict(subject.config))
+    facts = {
+        name: fields[name]
+        for name in fields
+        if name
+        if not compatibility.is_resume_safe(name, subject.config.task)
+    }
     return Finding(Verdict.OK, f"{subject.config.name}, of {subject.config_file}", facts=facts)
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.data.sources import Source, open_source
 from inception_jax.models.network import build
@@ -44,7 +44,7 @@ class Subject:
     def config(self) -> ConfigDict:
         """As it is written, with the overrides."""
         assert self.config_file is not None
-        return configuration.load(self.config_file, self.overrides)
+        return load_config(self.config_file, self.overrides)
 
     @functools.cached_property
     def resolved(self) -> ConfigDict:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
 from inception_jax.errors import UserError
 from inception_jax.runtime import processes
 from inception_jax.storage import disk, locks, workdir
@@ -95,7 +95,7 @@ def run(subject: Subject) -> Finding | None:
         return Finding(Verdict.OK, "none yet")
     old = workdir.read_config(folder / workdir.CONFIG)
     if subject.config_file:
-        workdir.check_same(folder, old, configuration.to_dict(subject.resolved))
+        workdir.check_same(folder, old, compatibility.to_dict(subject.resolved))
     found, damaged = _newest(folder / workdir.CHECKPOINTS)
     if locks.is_held(folder):
         found += "; another process is training in it now"

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import inception_jax
 from inception_jax.checkpoints.loaded_model import LoadedModel
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
 
 
 class Architecture(NamedTuple):
@@ -68,7 +68,7 @@ def model_metadata(model: LoadedModel) -> dict[str, Any]:
 
 def portable_config(model: LoadedModel) -> dict[str, Any]:
     """The resolved config as JSON, without folders of this machine: those are nobody's business."""
-    config = configuration.to_dict(model.config)
+    config = compatibility.to_dict(model.config)
     config["data"]["data_dir"] = Path(config["data"]["data_dir"]).name
     config["model"]["init_from"] = "/".join(Path(config["model"]["init_from"]).parts[-3:])
     return config

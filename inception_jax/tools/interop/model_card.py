@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from inception_jax.checkpoints.loaded_model import LoadedModel
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
+from inception_jax.config.load import load_config
+from inception_jax.config.resolve import resolve
 from inception_jax.models.cost import network_cost
 from inception_jax.storage import workdir
 from inception_jax.tools.interop.metadata import ARCHITECTURES, portable_config
@@ -33,13 +35,15 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file
 
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
+from inception_jax.config.load import load_config
+from inception_jax.config.resolve import resolve
 from inception_jax.data.normalization import normalize
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 
 values = json.loads(Path("config.json").read_text(encoding="utf-8"))["inception_jax"]["config"]
-config = configuration.from_dict(values)
+config = compatibility.from_dict(values)
 arrays = unflatten_dict(load_file("model.safetensors"), sep="/")
 
 images = np.zeros((1, {size}, {size}, 3), np.uint8)  # RGB, cut as preprocessor_config.json says
@@ -184,11 +188,11 @@ def _where_from(model: LoadedModel) -> str:
 
 
 def _changes_to_the_paper(model: LoadedModel) -> str:
-    paper = configuration.to_dict(configuration.load(str(CONFIGS / "googlenet.py")))
+    paper = compatibility.to_dict(resolve(load_config(str(CONFIGS / "googlenet.py"))))
     counts = _OF_THE_NETWORK if model.description.get("source") else ("",)
     rows = [
         f"| `{field}` | {_cell(of_paper)} | {_cell(here)} |"
-        for field, (of_paper, here) in configuration.differences(
+        for field, (of_paper, here) in compatibility.differences(
             paper, portable_config(model)
         ).items()
         if field not in _BOOKKEEPING

@@ -16,7 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import inception_jax
-from inception_jax.config import configuration
+from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.errors import UserError
 from inception_jax.models.network import Tree, build
@@ -67,7 +67,7 @@ def load(name: str, path: Path, overrides: Sequence[str] = ()) -> Published:
     tensors, notes = chosen.separate(tensors)
     auxiliary = _has_auxiliary_heads(chosen, tensors)
     config = resolve(
-        configuration.load(
+        load_config(
             str(CONFIGS / chosen.CONFIG),
             [
                 f"--config.model.auxiliary={auxiliary}",

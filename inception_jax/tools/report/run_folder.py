@@ -4,7 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from inception_jax.config import configuration, durations
+from inception_jax.config import compatibility, durations
+from inception_jax.config.load import override_config
 from inception_jax.errors import UserError
 from inception_jax.storage import locks, workdir
 from inception_jax.training.metrics_log import read_lines
@@ -41,7 +42,7 @@ def read(folder: Path) -> RunFolder:
             note = "no config.json" if folder.is_dir() else "no such folder"
             return dataclasses.replace(found, status="empty", note=note)
         config = workdir.read_config(folder / workdir.CONFIG)
-        configuration.override(configuration.from_dict(config), [])
+        override_config(compatibility.from_dict(config), [])
         found = dataclasses.replace(found, config=config)
         metrics = _read_metrics(folder / workdir.METRICS)
         found = dataclasses.replace(found, metrics=metrics)

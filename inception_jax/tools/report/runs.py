@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inception_jax.config import configuration
+from inception_jax.config import compatibility
 from inception_jax.errors import UserError
 from inception_jax.models.cost import LayerCost, NetworkCost, network_cost
 from inception_jax.models.options import network_config
@@ -197,7 +197,7 @@ def _short_names(folders: Sequence[Path]) -> list[str]:
 def _changed(base: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     if not config:
         return {}
-    differing = configuration.differences(base, config)
+    differing = compatibility.differences(base, config)
     return {field: new for field, (_, new) in differing.items() if field not in _NOT_THE_QUESTION}
 
 
@@ -279,7 +279,7 @@ def _costs(folder: RunFolder) -> NetworkCost | None:
             return _written_costs(json.loads(path.read_text()))
         except Exception:  # it may have anything in it
             pass
-    return network_cost(network_config(configuration.from_dict(folder.config)))
+    return network_cost(network_config(compatibility.from_dict(folder.config)))
 
 
 def _written_costs(values: dict[str, Any]) -> NetworkCost:
