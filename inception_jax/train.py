@@ -29,11 +29,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         return
     processes.join(flags)
     compiled_programs.keep()
-    result = loop.train(config, flags.workdir)
-    log.info(
-        f"trained {config.name} for {result['step']} steps: {config.evaluation.split} top-1 "
-        f"{result['top1']:.4f}, top-5 {result['top5']:.4f}"
-    )
+    loop.train(config, flags.workdir)
     for name in (
         workdir.CONFIG,
         workdir.METRICS,

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import types
+from typing import Any, cast
 
 import pytest
 from conftest import ROOT
@@ -392,7 +393,8 @@ def test_the_choices_are_those_of_the_code():
         "evaluation.interpolation": evaluation_crops.INTERPOLATIONS,
     }
     for path, table_of_code in tables.items():
-        assert set(schema.find(path).rule.choices) == set(table_of_code), path
+        choices = cast(Any, schema.find(path).rule).choices
+        assert set(choices) == set(table_of_code), path
     assert GoogLeNetConfig.auxiliary_after == tuple(AUXILIARY_HEADS)
 
 

@@ -32,8 +32,8 @@ def rotation(tmp_path, monkeypatch, data_dir) -> list[str]:
     (tmp_path / "rotation.py").write_text(ROTATION)
     return [
         "--config", str(tmp_path / "rotation.py"), f"--config.data.data_dir={data_dir}",
-        "--config.training.total=3 epochs", "--config.training.average_start=2 epochs",
-        "--config.evaluation.every=1 epochs", "--config.training.log_every=5 steps",
+        "--config.training.total=40 steps", "--config.training.average_decay=0",
+        "--config.evaluation.every=14 steps", "--config.training.log_every=5 steps",
     ]  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def test_a_task_from_outside_trains_ranks_and_resumes(command, rotation, tmp_pat
     lines = read_metrics(straight)
     evaluations = [line for line in lines if "split" in line]
     assert len(evaluations) == 3
-    assert evaluations[-1]["accuracy"] > 0.5  # chance is 0.25
+    assert evaluations[-1]["accuracy"] > 0.4  # chance is 0.25
     assert f"accuracy {evaluations[-1]['accuracy']:.4f}" in result.stderr
     assert all("top1" not in line for line in lines)
 

@@ -48,14 +48,11 @@ def check_format(description: dict[str, Any]) -> None:
     fingerprint = description.get("data_fingerprint", 0)
     if fingerprint is not None and not isinstance(fingerprint, str):
         raise DamagedCheckpointError("its description has no fingerprint of the data")
-    if not isinstance(config := description.get("config"), dict):
+    if not isinstance(description.get("config"), dict):
         raise DamagedCheckpointError("its description has no config")
-    names, model = description.get("class_names"), config.get("model")
-    count = model.get("num_classes") if isinstance(model, dict) else None
+    names = description.get("class_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DamagedCheckpointError("its description has no names of the classes")
-    if len(names) != count:
-        raise DamagedCheckpointError(f"it has names of {len(names)} classes and {count} classes")
 
 
 def git_commit() -> str | None:

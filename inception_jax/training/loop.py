@@ -118,7 +118,12 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     if start == timetable.total and not session.last_evaluation:
         log.info(f"already trained for {timetable.total} steps")
         session.last_evaluation = evaluations[0].run(state)
-    return {"step": timetable.total, **session.last_evaluation}
+    result = session.last_evaluation
+    log.info(
+        f"trained {config.name} for {timetable.total} steps: {config.evaluation.split} "
+        f"{task.in_words(result)}"
+    )
+    return {"step": timetable.total, **result}
 
 
 def _write_costs(network: Network, folder: Path) -> None:
