@@ -25,6 +25,7 @@ from conftest import ROOT, need, tool
 from faults import slurm
 
 from inception_jax.config import configuration
+from inception_jax.launching import local as local_launcher
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.rglob("*.sh"), *LAUNCH.rglob("*.sbatch")])
@@ -49,7 +50,7 @@ def eventually(condition: Callable[[], object], timeout: float = 20) -> None:
 
 
 class Checkout:
-    """A repository with the real launch/ and stand-ins for the commands."""
+    """A repository with the real launchers and stand-ins for the commands."""
 
     def __init__(self, folder: Path):
         self.folder = folder / "check out"  # paths with blanks are paths
@@ -60,6 +61,8 @@ class Checkout:
         (package / "__init__.py").touch()
         for command in ("train", "evaluate", "doctor"):
             shutil.copy(ROOT / "tests" / "faults" / "stand_in.py", package / f"{command}.py")
+        shutil.copy(ROOT / "inception_jax" / "errors.py", package)
+        shutil.copytree(ROOT / "inception_jax" / "launching", package / "launching")
         shutil.copytree(LAUNCH, self.folder / "launch")
 
     def plan(self, **processes: list) -> dict[str, str]:
@@ -236,7 +239,7 @@ def launched_commands() -> Iterator[tuple[str, list[str]]]:
         r"(?:run|step)\.sh (train|evaluate|doctor)(.*)",
         r"local\.py (?:--processes \d+ )(?:--command (\w+) )?--( .*)",
     )
-    for path in [LAUNCH / "README.md", LAUNCH / "local.py", *SCRIPTS]:
+    for path in [LAUNCH / "README.md", ROOT / "inception_jax" / "launching" / "local.py", *SCRIPTS]:
         text = re.sub(r"\\\n[# ]*", "", path.read_text())
         for start in starts:
             for command, arguments in re.findall(start, text):
@@ -271,7 +274,7 @@ def test_launch_files_set_fields_that_the_config_has():
 def local(checkout: Checkout, *arguments: object, environment: dict[str, str], patience: int = 60):
     """Starts local.py, which leaves the others that many seconds when one has failed."""
     script = (
-        "import sys; sys.path.insert(0, 'launch'); import local;"
+        "import sys; from inception_jax.launching import local;"
         f"local.SECONDS_TO_NOTICE = {patience}; sys.exit(local.main(sys.argv[1:]))"
     )
     program = ["launch/local.py"] if patience == 60 else ["-c", script]
@@ -336,6 +339,30 @@ def test_local_sends_a_signal_on_to_all_and_once(checkout, name):
     assert [checkout.seen(k)["signals"] for k in (0, 1)] == [[name], [name]]
 
 
+def test_a_signal_in_the_middle_of_a_start_reaches_the_new_process(monkeypatch):
+    """It arrives when the process runs and is in no list yet."""
+    start = local_launcher.start
+
+    def start_and_signal(k: int, command: list[str], variables: dict[str, str]):
+        process = start(k, [sys.executable, "-c", "import time; time.sleep(20)"], variables)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(local_launcher, "start", start_and_signal)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert local_launcher.main(["--processes", "2"]) == 42
+
+
+def test_local_and_sweep_run_from_another_folder(checkout):
+    """Without the package being installed."""
+    environment = os.environ | checkout.plan(_0=[0]) | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-S", checkout.folder / "launch" / "local.py"]
+    result = run(*command, "--processes", 1, cwd=checkout.record, env=environment)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "output of 0\n", "")
+    help = run(sys.executable, LAUNCH / "sweep.py", "--help", cwd=checkout.record)
+    assert "usage: sweep.py" in help.stdout
+
+
 def test_local_kills_those_that_outlive_a_failed_one(checkout):
     plan = checkout.plan(_0=["deaf"], _1=["die"])
     process = local(checkout, "--processes", 2, environment=plan, patience=1)
@@ -394,10 +421,10 @@ def test_local_shares_out_the_gpus(checkout, tmp_path):
     assert "2 processes cannot share 1 GPU: --processes 1" in errors
 
 
-def test_local_does_not_load_jax(checkout):
+def test_local_does_not_load_jax():
     """It would take the accelerators that the processes need."""
-    script = "import sys, local; sys.exit('jax' in sys.modules)"
-    assert run(sys.executable, "-c", script, cwd=checkout.folder / "launch").returncode == 0
+    script = "import sys, inception_jax.launching.local; sys.exit('jax' in sys.modules)"
+    assert run(sys.executable, "-c", script, cwd=ROOT).returncode == 0
 
 
 # --- Cloud TPU VMs

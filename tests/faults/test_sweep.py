@@ -1,7 +1,6 @@
 """A sweep whose runs fail, or that is stopped or killed, goes on where it was."""
 
 import contextlib
-import importlib
 import json
 import random
 import shutil
@@ -20,6 +19,7 @@ from run_folders import write_run
 
 from inception_jax import cli
 from inception_jax.errors import ExitCode
+from inception_jax.launching import run_queue, sweep
 from inception_jax.storage import locks
 from inception_jax.tools.report import run_folder
 
@@ -91,9 +91,7 @@ class StandIns:
     """A sweep of runs that do, start by start, what is given for each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path):
-        monkeypatch.syspath_prepend(ROOT / "launch")
-        self._sweep = importlib.import_module("sweep")
-        monkeypatch.setattr(self._sweep, "start", self._start)
+        monkeypatch.setattr(run_queue, "start", self._start)
         self.output = folder / "runs"
         self._file = folder / "sweep.py"
         self.starts: list[str] = []
@@ -107,14 +105,14 @@ class StandIns:
         self._plan, self.starts = {name: list(actions) for name, actions in plan.items()}, []
         argv = [str(self._file), "--output", str(self.output), *flags]
         with process_state_kept():
-            return cli.invoke(self._sweep.main, self._sweep.make_parser(), argv)
+            return cli.invoke(sweep.main, sweep.make_parser(), argv)
 
-    def _start(self, run: Any, sweep: Any, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _start(self, run: Any, record: Any, variables: dict[str, str]) -> subprocess.Popen[bytes]:
         self.starts.append(run.name)
         action = self._plan[run.name].pop(0)
         if action == "0":
-            shutil.rmtree(sweep.workdir(run), ignore_errors=True)  # what a lock has left
-            write_run(sweep.workdir(run), config="configs/smoke.py")
+            shutil.rmtree(record.workdir(run), ignore_errors=True)  # what a lock has left
+            write_run(record.workdir(run), config="configs/smoke.py")
         logs = self.output / "logs"
         logs.mkdir(exist_ok=True)
         (logs / f"{run.name}.log").write_text(f"the last words of {run.name}\n")
