@@ -94,8 +94,7 @@ def checkout(tmp_path) -> Checkout:
 def test_shell_scripts_have_no_known_faults(script):
     result = run(tool("shellcheck"), "--external-sources", script, cwd=ROOT)
     assert result.returncode == 0, result.stdout
-    # Libraries are read, all others are run.
-    assert os.access(script, os.X_OK) == (script.suffix == ".sh" and script.name != "names.sh")
+    assert os.access(script, os.X_OK) == (script.suffix == ".sh")
 
 
 def test_the_dockerfile_has_no_known_faults():
@@ -236,7 +235,7 @@ def launched_commands() -> Iterator[tuple[str, list[str]]]:
     yield task["envs"]["COMMAND"], shlex.split(arguments)
     starts = (
         r"(train|evaluate|sweep)\.sbatch(.*)",
-        r"(?:run|step)\.sh (train|evaluate|doctor)(.*)",
+        r"(?:tpu_vm\.sh run|step\.sh) (train|evaluate|doctor)(.*)",
         r"local\.py (?:--processes \d+ )(?:--command (\w+) )?--( .*)",
     )
     for path in [LAUNCH / "README.md", ROOT / "inception_jax" / "launching" / "local.py", *SCRIPTS]:
@@ -430,10 +429,8 @@ def test_local_does_not_load_jax():
 # --- Cloud TPU VMs
 
 GCLOUD = """
-import json, os, shutil, subprocess, sys
+import os, shutil, subprocess, sys
 from pathlib import Path
-with open(os.environ["GCLOUD_CALLS"], "a") as calls:
-    calls.write(json.dumps(sys.argv[1:]) + "\\n")
 words = [word for word in sys.argv[1:] if not word.startswith("--")]
 flags = dict(word.split("=", 1) for word in sys.argv[1:] if word.startswith("--") and "=" in word)
 assert flags["--zone"] == "zone"
@@ -461,7 +458,6 @@ class TpuVm:
 
     def __init__(self, checkout: Checkout, folder: Path):
         self.checkout = checkout
-        self._calls = folder / "calls"
         tools = folder / "tools"
         tools.mkdir()
         python3 = "#!/bin/sh\nexit 0\n"  # python3 -m pip install uv
@@ -472,7 +468,6 @@ class TpuVm:
         self.environment = os.environ | {
             "PATH": f"{tools}:{os.environ['PATH']}",
             "REAL_PYTHON": sys.executable,
-            "GCLOUD_CALLS": str(self._calls),
             "WORKERS": str(folder / "workers"),
             "TPU_NAME": "slice",
             "TPU_ZONE": "zone",
@@ -481,18 +476,16 @@ class TpuVm:
         for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "all")):
             assert run(*git, *arguments, cwd=checkout.folder).returncode == 0
 
-    def __call__(self, script: str, *arguments: object, exit_code: int = 0, **environment: str):
-        """Runs one of the scripts, from a folder that is not the repository."""
+        self.script = checkout.folder / "launch" / "tpu_vm.sh"
+
+    def __call__(self, *arguments: object, exit_code: int = 0, **environment: str):
+        """Runs the script, from a folder that is not the repository."""
         result = run(
-            self.checkout.folder / "launch" / "tpu_vm" / script, *arguments,
+            self.script, *arguments,
             env=self.environment | environment, cwd=self.checkout.record,
         )  # fmt: skip
         assert result.returncode == exit_code, result.stdout + result.stderr
         return result
-
-    def calls(self) -> list[list[str]]:
-        """The arguments of every call of gcloud."""
-        return [json.loads(line) for line in self._calls.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -501,28 +494,24 @@ def tpu_vm(checkout, tmp_path) -> TpuVm:
     return TpuVm(checkout, tmp_path)
 
 
-def test_a_tpu_slice_is_created_and_deleted(tpu_vm):
-    tpu_vm("create.sh", TPU_TYPE="v5litepod-16", TPU_RUNTIME="runtime", TPU_SPOT="1")
-    tpu_vm("delete.sh")
-    common = ["compute", "tpus", "tpu-vm"]
-    assert tpu_vm.calls() == [
-        [*common, "create", "slice", "--zone=zone", "--accelerator-type=v5litepod-16",
-         "--version=runtime", "--spot"],
-        [*common, "delete", "slice", "--zone=zone", "--quiet"],
-    ]  # fmt: skip
+@pytest.mark.parametrize("arguments", [["setup"], ["run", "train", "--config"], ["stop"]])
+def test_the_tpu_script_says_which_variable_is_missing(tpu_vm, arguments):
+    for name, example in (("TPU_NAME", "inception"), ("TPU_ZONE", "us-west4-a")):
+        result = tpu_vm(*arguments, exit_code=2, **{name: ""})
+        assert result.stderr == f"error: {name} is not set, as in: export {name}={example}\n"
 
 
-@pytest.mark.parametrize("script", ["create.sh", "setup.sh", "run.sh", "stop.sh", "delete.sh"])
-def test_tpu_scripts_say_which_variable_is_missing(tpu_vm, script):
-    result = tpu_vm(script, "train", "--config", exit_code=2, TPU_NAME="")
-    assert result.stderr == "error: TPU_NAME is not set, as in: export TPU_NAME=inception\n"
+@pytest.mark.parametrize("arguments", [[], ["create"], ["run", "train"]])
+def test_the_tpu_script_says_how_it_is_used(tpu_vm, arguments):
+    result = tpu_vm(*arguments, exit_code=2)
+    assert result.stderr.startswith("error: usage: launch/tpu_vm.sh ")
 
 
 def test_a_tpu_run_is_restarted_after_42_and_goes_on_as_asked(tpu_vm):
-    tpu_vm("setup.sh")
+    tpu_vm("setup")
     flags = ["--workdir", "a 'b' $HOME; *", "--config.a=8 epochs"]
     plan = tpu_vm.checkout.plan(_0=[42, 0], _1=[42, 42, 0])
-    result = tpu_vm("run.sh", "train", *flags, **plan)
+    result = tpu_vm("run", "train", *flags, **plan)
     assert "output of 0\nexit code 42\noutput of 0\nexit code 0\n" in result.stdout
     tpu_vm.checkout.seen(1, start=2)
     assert tpu_vm.checkout.starts() == ["0.0", "0.1", "1.0", "1.1", "1.2"]
@@ -530,17 +519,17 @@ def test_a_tpu_run_is_restarted_after_42_and_goes_on_as_asked(tpu_vm):
 
 
 def test_a_tpu_run_fails_with_the_exit_code_of_the_command(tpu_vm):
-    tpu_vm("setup.sh")
-    tpu_vm("run.sh", "train", "--a", exit_code=1, **tpu_vm.checkout.plan(_0=[1], _1=[1]))
+    tpu_vm("setup")
+    tpu_vm("run", "train", "--a", exit_code=1, **tpu_vm.checkout.plan(_0=[1], _1=[1]))
     assert tpu_vm.checkout.starts() == ["0.0", "1.0"]
 
 
 @pytest.mark.slow
 def test_a_tpu_run_outlives_its_connection_until_it_is_stopped(tpu_vm, tmp_path):
     checkout = tpu_vm.checkout
-    tpu_vm("setup.sh")
+    tpu_vm("setup")
     environment = tpu_vm.environment | checkout.plan(_0=["wait", 0], _1=["wait", 0])
-    connection = [checkout.folder / "launch" / "tpu_vm" / "run.sh", "train", "--a"]
+    connection = [tpu_vm.script, "run", "train", "--a"]
     with subprocess.Popen(
         connection, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     ) as first:
@@ -550,21 +539,20 @@ def test_a_tpu_run_outlives_its_connection_until_it_is_stopped(tpu_vm, tmp_path)
     with subprocess.Popen(connection, env=environment, stdout=subprocess.PIPE, text=True) as second:
         assert second.stdout is not None
         assert second.stdout.readline() == "already running\n"
-        other = tpu_vm("run.sh", "evaluate", "--a", exit_code=1)
-        assert "error: another run is on: train --a ; stop.sh ends it" in other.stderr
-        tpu_vm("stop.sh")
+        other = tpu_vm("run", "evaluate", "--a", exit_code=1)
+        assert "error: another run is on: train --a ; launch/tpu_vm.sh stop ends it" in other.stderr
+        tpu_vm("stop")
         second.communicate(timeout=20)
     assert second.returncode == 42
     assert [checkout.seen(k)["signals"] for k in (0, 1)] == [["SIGTERM"], ["SIGTERM"]]
     assert checkout.starts() == ["0.0", "1.0"]  # not started again
-    tpu_vm("stop.sh")  # nothing is left to stop
+    tpu_vm("stop")  # nothing is left to stop
     for state in (tmp_path / "workers").glob("*/.inception_jax/exit_code"):
         state.unlink()  # as if the machines had been switched off
-    worker = checkout.folder / "launch" / "tpu_vm" / "worker.sh"
     home = tpu_vm.environment | {"HOME": str(tmp_path / "workers" / "0")}
-    lost = run(worker, "follow", env=home)
+    lost = run(tpu_vm.script, "worker_follow", env=home)
     assert (lost.returncode, lost.stderr.startswith("error: the run ended")) == (1, True)
-    tpu_vm("run.sh", "train", "--a", **checkout.plan(_0=["wait", 0], _1=["wait", 0]))
+    tpu_vm("run", "train", "--a", **checkout.plan(_0=["wait", 0], _1=["wait", 0]))
     assert checkout.starts() == ["0.0", "0.1", "1.0", "1.1"]
 
 
