@@ -16,7 +16,7 @@ from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
 from inception_jax.tasks.classification.batches import check_data
-from inception_jax.tools.plan.lowered_step import describe_batch
+from inception_jax.tools.plan.compiled_step import describe_batch
 from inception_jax.training.loop import make_plan, make_step
 
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("*.py"))

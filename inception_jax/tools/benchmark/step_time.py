@@ -31,7 +31,7 @@ from inception_jax.runtime import devices, progress
 from inception_jax.tasks.classification.batches import HostBatch, check_data, read_fake_batch
 from inception_jax.tools.benchmark import environment, throughput
 from inception_jax.tools.benchmark.peers import process
-from inception_jax.tools.plan.lowered_step import EXAMPLES
+from inception_jax.tools.plan.compiled_step import EXAMPLES
 from inception_jax.training.loop import make_plan, make_step
 
 PEERS = ("plain", "torchvision")
