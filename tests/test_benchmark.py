@@ -22,7 +22,8 @@ from inception_jax.errors import UserError
 from inception_jax.models.network import build
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.tools.benchmark import startup_time, step_time, throughput
-from inception_jax.tools.benchmark.input_time import OURS, SAMPLE, Sample, jpeg_files
+from inception_jax.tools.benchmark.input_time import OURS
+from inception_jax.tools.benchmark.jpeg_sample import SAMPLE, Sample, jpeg_files
 from inception_jax.tools.benchmark.peers import process
 
 QUICK = [
@@ -116,7 +117,7 @@ def test_errors_are_one_line(command, data_dir):
     assert "0 is not positive" in seconds
     peer = ("--data", "digits", "--peer", "tf.data", here)
     digits = command.fails("benchmark", "input", *peer, exit_code=1)
-    assert "is no JPEG file" in digits
+    assert "is not a JPEG file" in digits
     caffe = command.fails("benchmark", "input", *peer, "--config.data.crop=caffe", exit_code=2)
     assert "data.crop" in caffe
 
@@ -170,7 +171,7 @@ def test_a_sample_is_spread_over_the_split_and_keeps_to_jpeg():
     assert len(chosen) <= SAMPLE < 1.01 * len(chosen)
     assert np.ptp(np.diff(chosen)) == 0
     assert 1_281_167 - chosen[-1] < 2 * chosen[1]
-    with pytest.raises(UserError, match="example 3 is no JPEG file"):
+    with pytest.raises(UserError, match="example 3 is not a JPEG file"):
         jpeg_files(Images(300, others=[3, 4, 5, 6]), SAMPLE)
 
 
@@ -232,8 +233,8 @@ from inception_jax.tools.benchmark.peers import answering
 
 spec = answering.read_spec()
 if spec["image_size"] == 81:
-    answering.say(error="81 pixels")
-answering.say(ready={"version": "1.0", "batch_size": spec["batch_size"]})
+    answering.answer(error="81 pixels")
+answering.answer(ready={"version": "1.0", "batch_size": spec["batch_size"]})
 if spec["image_size"] == 82:
     raise SystemExit("no more")
 answering.serve(lambda: throughput.Speed(100.0, 1.0))

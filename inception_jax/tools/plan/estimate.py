@@ -43,7 +43,7 @@ def estimate(config: ConfigDict, tpu_slice: topology.Slice, *, search: bool) -> 
       search: finds the largest batch by compiling others, not only from this one.
 
     Returns:
-      What --json prints. Where the step does not fit, the fields of PROGRAM are None.
+      The fields of --json. Where the step does not fit, the fields of PROGRAM are None.
 
     Raises:
       UsageError: the config is wrong, or its batch cannot be split over the devices.
