@@ -118,7 +118,7 @@ class InputMeasurement:
             self._resident.append(resident_mb())
 
     def result(self, first: "InputMeasurement") -> Result:
-        """The fields of --json: speeds, and their ratios to the peer's, also on the first data set."""
+        """The fields of --json: speeds, and ratios to the peer here and on the first data set."""
         result: Result = {"images": len(self._source)}
         for name, speeds in self._speeds.items():
             for field in Speed._fields:

@@ -60,7 +60,7 @@ def guess_largest(trials: list[Trial], available: int, multiple: int) -> int | N
 
 
 def conclude(trials: list[Trial], available: int, multiple: int) -> dict[str, Any]:
-    """What --json prints of the trials: the largest batch, and how it is known."""
+    """The fields of --json about the largest batch, and how it is known."""
     fits, fails = _bracket(trials)
     state_alone, *compilations = trials
     if len(compilations) == 1:

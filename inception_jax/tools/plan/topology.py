@@ -25,8 +25,8 @@ ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # else it asks Google Cloud's metadata server what machine this is
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",  # it complains if there is none; any will do here
     "TPU_WORKER_HOSTNAMES": "localhost",  # the same
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else it deletes the lock file of whoever uses a TPU here
-    "TPU_STDERR_LOG_LEVEL": "3",  # say only what is fatal
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else it deletes the lock file of a process that uses a TPU
+    "TPU_STDERR_LOG_LEVEL": "3",  # only fatal errors
     "TPU_LOG_DIR": "disabled",  # else files in /tmp/tpu_logs
 }
 
