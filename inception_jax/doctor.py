@@ -29,7 +29,7 @@ def make_parser() -> cli.Parser:
     )
     parser.allow_overrides("the config")
     parser.add_argument(
-        "--workdir", type=cli.path, metavar="DIR", help="also checks this folder of a run"
+        "--workdir", type=cli.path, metavar="DIR", help="also checks this run's folder"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     processes.add_flags(parser)

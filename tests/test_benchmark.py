@@ -1,4 +1,4 @@
-"""The benchmark command on tiny data: what it measures and prints; never how fast it was."""
+"""The benchmark command on tiny data: its measurements and output, never a speed."""
 
 import functools
 import importlib.util
@@ -124,7 +124,7 @@ def test_errors_are_one_line(command, data_dir):
 
 @pytest.mark.soak
 def test_tensorflow_is_imported_by_the_peer_alone(command, photos, tmp_path):
-    """A decoy that cannot be imported: said in one line, by the child."""
+    """With a decoy that cannot be imported: the peer alone reports it, in one line."""
     decoy = tmp_path / "tensorflow"
     decoy.mkdir()
     (decoy / "__init__.py").write_text(
@@ -147,7 +147,7 @@ def test_tensorflow_is_imported_by_the_peer_alone(command, photos, tmp_path):
 
 
 class Images:
-    """A source of empty JPEG files, but for some numbers."""
+    """A source of empty JPEG files; those of some numbers are PNG."""
 
     class_names: tuple[str, ...] = ("a",)
     fingerprint = "none"
@@ -182,7 +182,7 @@ def test_a_sample_reads_its_own_examples():
 
 
 def test_a_speed_does_not_count_what_was_read_ahead(monkeypatch):
-    """A clock that a batch moves: the first three take no time, all others half a second."""
+    """With a clock moved by batches: the first three take no time, all others half a second."""
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
@@ -226,7 +226,7 @@ def test_steps_and_forward_passes(command):
     assert not any("ratio" in field for field in found)
 
 
-# Predictions as a peer does, and says what it was told to do.
+# A peer that measures nothing, and reports or fails as its work says.
 PEER = """
 from inception_jax.tools.benchmark import throughput
 from inception_jax.tools.benchmark.peers import answering
@@ -243,14 +243,14 @@ answering.serve(lambda: throughput.Speed(100.0, 1.0))
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path) -> None:
-    """A program in the place of the peer called plain."""
+    """Replaces the program of the peer called plain."""
     (tmp_path / "peer.py").write_text(PEER)
     monkeypatch.setitem(process.PROGRAMS, "plain", (str(tmp_path / "peer.py"),))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 def test_steps_beside_a_peer(command, stand_in, monkeypatch):
-    """Without our own steps, of which others have the test."""
+    """With stand-ins for this package's steps, which other tests run."""
     monkeypatch.setattr(step_time, "_training_steps", lambda *_: itertools.repeat(None))
     monkeypatch.setattr(step_time, "forward_passes", lambda *_: itertools.repeat(None))
     found = json.loads(command(*STEP, "--peer", "plain", "--repeats", "2", "--json").stdout)
@@ -328,7 +328,7 @@ def test_the_plain_program_computes_the_papers_network():
 
 
 def test_starts_by_turns(command, monkeypatch):
-    """Five in all, with times that are made up: one that does not count, and two of each kind."""
+    """Five starts with invented times: one that does not count, and two of each kind."""
     seconds = iter([(9, 9), (2, 8), (1, 2), (2, 4), (1, 3)])
     caches = []
 

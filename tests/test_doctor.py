@@ -1,4 +1,4 @@
-"""The doctor: what each check finds where something is wrong, and what the command tells of it."""
+"""The doctor: the result of each check where something is wrong, and the command's output."""
 
 import contextlib
 import json
@@ -54,10 +54,10 @@ def one(run, context: Context) -> CheckResult:
     return result
 
 
-# What is found.
+# Results.
 
 
-def test_an_error_in_a_check_is_its_finding_and_the_others_go_on():
+def test_an_error_in_a_check_is_its_result_and_the_others_go_on():
     def broken(_: Context) -> CheckResult:
         raise UserError("the thing\nis wrong")
 
@@ -85,7 +85,7 @@ def test_an_error_in_a_check_is_its_finding_and_the_others_go_on():
     assert "of a config" not in found
 
 
-def test_what_differs_names_processes_and_hosts():
+def test_a_merged_result_names_processes_and_hosts():
     well, ill = CheckResult(Status.OK, "well"), CheckResult(Status.FAILED, "ill", "rest")
     assert merge([well, well, None], "abc") == well
     assert merge([well, ill, ill], "abb") == CheckResult(
@@ -98,7 +98,7 @@ def test_what_differs_names_processes_and_hosts():
     assert many.found.startswith("processes 1, 2, 3, 4, 5, 6, 7, 8 and 91 more on host1, ")
 
 
-def test_other_facts_than_those_of_process_0_fail():
+def test_facts_that_differ_from_process_0_fail():
     first, same, other = (
         CheckResult(Status.OK, "well", facts={"jax": jax_version, "flax": "0.12"})
         for jax_version in ("0.10.2", "0.10.2", "0.11.0")
@@ -180,8 +180,8 @@ def test_devices_that_do_not_start(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     found = results(machine_checks.CHECKS + job_checks.CHECKS, Context())
     assert found["devices"].status == Status.FAILED
-    told = "JAX cannot start them (JAX_PLATFORMS is cuda): it does not say why"
-    assert found["devices"].found == told
+    reported = "JAX cannot start them (JAX_PLATFORMS is cuda): it does not say why"
+    assert found["devices"].found == reported
     assert found["collective"] == CheckResult(Status.NOT_CHECKED, "it needs: devices")
 
 
@@ -226,7 +226,7 @@ def test_a_wrong_sum_is_found(monkeypatch):
         job_checks.sum_over_devices()
 
 
-def test_what_hangs_is_given_up():
+def test_work_that_hangs_is_given_up():
     assert job_checks.within(10, "one", lambda: 1) == 1
     with pytest.raises(ZeroDivisionError):
         job_checks.within(10, "a division", lambda: 1 // 0)
@@ -235,7 +235,7 @@ def test_what_hangs_is_given_up():
 
 
 def test_the_processes_and_the_slowest_way_to_the_first(monkeypatch):
-    """As it is in a job of three; a real one of two: the last test here."""
+    """With a job of three that is made up; the last test here has a real one of two."""
     monkeypatch.setattr(processes, "hosts", lambda: ("a", "a", "b"))
     monkeypatch.setattr(processes, "coordinator", lambda: "a:1")
     monkeypatch.setattr(processes, "round_trip_seconds", lambda: 0.01)
@@ -244,8 +244,8 @@ def test_the_processes_and_the_slowest_way_to_the_first(monkeypatch):
         monkeypatch.setattr(processes, "gather", lambda here, there=slowest: [here, here, there])
         found = job_checks.coordinator(Context())
         assert found.status == verdict
-        told = f"a:1 answers process 2 on b, the slowest, in {1000 * slowest:.1f} ms"
-        assert found.found == told
+        reported = f"a:1 answers process 2 on b, the slowest, in {1000 * slowest:.1f} ms"
+        assert found.found == reported
 
 
 @pytest.mark.parametrize("difference", [-61.0, 3600.0])
@@ -285,7 +285,7 @@ def test_a_config_that_cannot_be_read():
         ("model.module=huge", "network", "huge"),
     ],
 )
-def test_what_a_config_asks_in_vain(tmp_path, field, row, words):
+def test_a_config_that_cannot_be_trained(tmp_path, field, row, words):
     overrides = [f"--config.{field}", f"--config.data.data_dir={tmp_path}"]
     if field == "data.source=tfds":
         overrides.append("--config.data.name=digits")
@@ -420,17 +420,17 @@ def test_json_is_one_object_and_nothing_stays_behind(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_is_told_and_ends_with_1(command, tmp_path):
+def test_a_failure_is_reported_and_ends_with_1(command, tmp_path):
     result = command(
         "doctor", "--config", "configs/digits.py", f"--config.data.data_dir={tmp_path}", exit_code=1
     )
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1] == "error: failed: data"
     rows = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines()]
-    told = {row[1]: row[2] for row in rows if len(row) > 3 and row[1]}
-    assert told["data"] == "failed"
-    assert told["network"] == "not checked"
-    assert told["collective"] == "ok"
+    reported = {row[1]: row[2] for row in rows if len(row) > 3 and row[1]}
+    assert reported["data"] == "failed"
+    assert reported["network"] == "not checked"
+    assert reported["collective"] == "ok"
     assert result.stdout.splitlines()[-1].endswith("1 failed; --workdir would check more")
 
 

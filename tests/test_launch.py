@@ -1,7 +1,7 @@
-"""What launches the commands: checked by the tools of each platform, and run with a stand-in.
+"""The launchers: checked by the tools of each platform, and run with stand-ins for the commands.
 
-Of Cloud TPU VMs only gcloud is fake. Slurm is fake in `make test`, as far as the scripts use it,
-and real in `make soak`: two nodes on this machine.
+For Cloud TPU VMs gcloud is fake. Slurm is fake in `make test`, as far as the scripts use it, and
+real in `make soak`: two nodes on this machine.
 """
 
 import itertools
@@ -42,7 +42,7 @@ def run(*command: object, **options) -> subprocess.CompletedProcess[str]:
 
 
 def eventually(condition: Callable[[], object], timeout: float = 20) -> None:
-    """Waits until it holds."""
+    """Waits until the condition holds."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
@@ -66,24 +66,24 @@ class Checkout:
         shutil.copytree(LAUNCH, self.folder / "launch")
 
     def plan(self, **processes: list) -> dict[str, str]:
-        """Environment in which the stand-in of process `_K` does, start by start, what is given."""
+        """Environment variables with the actions of each process `_K`, one for each start."""
         actions = {process.lstrip("_"): plan for process, plan in processes.items()}
         return {"RECORD": str(self.record), "PLAN": json.dumps(actions)}
 
     def seen(self, process: object, start: int = 0) -> dict:
-        """What a stand-in saw; waits for it."""
+        """The arguments, environment and signals of a stand-in; waits for them."""
         path = self.record / f"{process}.{start}.json"
         eventually(path.exists)
         return json.loads(path.read_text())
 
     def starts(self) -> list[str]:
-        """Which processes were started, and how often."""
+        """All starts, as PROCESS.START."""
         return sorted(path.stem for path in self.record.glob("*.json"))
 
 
 @pytest.fixture
 def checkout(tmp_path) -> Checkout:
-    """Where a test launches from."""
+    """A repository for a test to launch from."""
     return Checkout(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_an_image_has_what_the_dockerfile_copies():
 
 
 def kubernetes_fault(document: dict[str, Any]) -> str | None:
-    """What the Kubernetes schema has against a document; None: nothing."""
+    """The first error of a document by the Kubernetes schema; None if it is valid."""
     need(find_spec("kubernetes_validate") is not None, "kubernetes-validate")
     import kubernetes_validate as kubernetes
 
@@ -271,7 +271,7 @@ def test_launch_files_set_fields_that_the_config_has():
 
 
 def local(checkout: Checkout, *arguments: object, environment: dict[str, str], patience: int = 60):
-    """Starts local.py, which leaves the others that many seconds when one has failed."""
+    """Starts local.py; when a process has failed, it gives the others `patience` seconds."""
     script = (
         "import sys; from inception_jax.launching import local;"
         f"local.SECONDS_TO_NOTICE = {patience}; sys.exit(local.main(sys.argv[1:]))"
@@ -288,7 +288,7 @@ def local(checkout: Checkout, *arguments: object, environment: dict[str, str], p
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for has ended, too."""
+    """True for a process that has ended, also if its parent has not waited for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
@@ -339,7 +339,7 @@ def test_local_sends_a_signal_on_to_all_and_once(checkout, name):
 
 
 def test_a_signal_in_the_middle_of_a_start_reaches_the_new_process(monkeypatch):
-    """It arrives when the process runs and is in no list yet."""
+    """The signal arrives when the process runs and is in no list yet."""
     start = local_launcher.start
 
     def start_and_signal(k: int, command: list[str], variables: dict[str, str]):
@@ -353,7 +353,7 @@ def test_a_signal_in_the_middle_of_a_start_reaches_the_new_process(monkeypatch):
 
 
 def test_local_and_sweep_run_from_another_folder(checkout):
-    """Without the package being installed."""
+    """They need no installed package there."""
     environment = os.environ | checkout.plan(_0=[0]) | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-S", checkout.folder / "launch" / "local.py"]
     result = run(*command, "--processes", 1, cwd=checkout.record, env=environment)
@@ -421,7 +421,7 @@ def test_local_shares_out_the_gpus(checkout, tmp_path):
 
 
 def test_local_does_not_load_jax():
-    """It would take the accelerators that the processes need."""
+    """JAX would take the accelerators that the processes need."""
     script = "import sys, inception_jax.launching.local; sys.exit('jax' in sys.modules)"
     assert run(sys.executable, "-c", script, cwd=ROOT).returncode == 0
 
@@ -454,7 +454,7 @@ UV = """#!/bin/sh
 
 
 class TpuVm:
-    """Two workers that are folders, behind a gcloud that runs their commands here."""
+    """A slice of two workers that are folders; a fake gcloud runs their commands here."""
 
     def __init__(self, checkout: Checkout, folder: Path):
         self.checkout = checkout
@@ -490,7 +490,7 @@ class TpuVm:
 
 @pytest.fixture
 def tpu_vm(checkout, tmp_path) -> TpuVm:
-    """A TPU slice of two workers, made and set up."""
+    """A TPU slice of two workers."""
     return TpuVm(checkout, tmp_path)
 
 
@@ -619,13 +619,13 @@ class FakeSlurm:
         return result
 
     def requeued(self) -> list[str]:
-        """What was asked of scontrol besides names and addresses."""
+        """The calls of scontrol that do not ask for names and addresses."""
         return self._requeued.read_text().splitlines() if self._requeued.exists() else []
 
 
 @pytest.fixture
 def fake_slurm(checkout, tmp_path) -> FakeSlurm:
-    """Two nodes of one process each."""
+    """A fake Slurm of two nodes with one process each."""
     return FakeSlurm(checkout, tmp_path)
 
 
@@ -660,7 +660,7 @@ def test_a_batch_script_goes_back_to_the_queue_after_42_alone(fake_slurm, ends, 
 
 
 def test_a_process_that_dies_of_sigterm_was_preempted(checkout):
-    """It did not listen yet; and the script around it lives on, which gets the signal, too."""
+    """It was not listening yet; the script around it gets the signal, too, and lives on."""
     python = checkout.record / "python"
     python.write_text("#!/bin/sh\nkill -TERM $PPID\nkill -TERM $$\n")
     python.chmod(0o755)
@@ -710,7 +710,7 @@ def test_a_task_of_an_array_takes_a_line(fake_slurm):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[slurm.Slurm]:
-    """Two nodes."""
+    """A real Slurm of two nodes on this machine."""
     if slurm.missing():
         pytest.skip(f"not installed (tests/apt_soak.txt): {', '.join(slurm.missing())}")
     if os.geteuid() != 0:
@@ -731,7 +731,7 @@ def test_slurm_takes_the_batch_scripts(cluster, checkout, script):
 
 @pytest.mark.soak
 def test_slurm_starts_again_after_42(cluster, checkout):
-    """And each process has all that JAX asks of Slurm."""
+    """Each process has the variables that JAX reads from Slurm."""
     plan = checkout.plan(_0=[42, 0], _1=[0, 0])
     job = cluster.submit(
         TRAIN, "--workdir", "a 'b' $HOME", cwd=checkout.folder, PYTHON=sys.executable, **plan
@@ -756,7 +756,7 @@ def test_slurm_starts_again_after_42(cluster, checkout):
     ("ends", "exit_code"), [((1, 1), "1:0"), ((1, 42), "1:0"), (("die", 42), "137:0")]
 )
 def test_slurm_does_not_start_again_after_an_error(cluster, checkout, ends, exit_code):
-    """Not even when another process, which lost its peer, asks for it."""
+    """Another process, which lost its peer, may ask for a restart: there is none."""
     plan = checkout.plan(_0=[ends[0]], _1=[ends[1]])
     job = cluster.submit(TRAIN, cwd=checkout.folder, PYTHON=sys.executable, **plan)
     done = cluster.wait(job, "COMPLETED", "FAILED")
@@ -766,7 +766,7 @@ def test_slurm_does_not_start_again_after_an_error(cluster, checkout, ends, exit
 @pytest.mark.soak
 @pytest.mark.parametrize("limit", [1, 60], ids=["by the clock", "by hand"])
 def test_slurm_warns_the_processes_before_the_time_is_up(cluster, checkout, limit):
-    """They save, and the job goes on later. One minute is less than the two of the warning."""
+    """They save, and the job goes on later. One minute is less than the warning's two."""
     plan = checkout.plan(_0=["wait", 0], _1=["wait", 0])
     job = cluster.submit(
         TRAIN, cwd=checkout.folder, options=("--nodes=2", f"--time={limit}"),
@@ -824,7 +824,7 @@ def test_a_slurm_sweep_takes_a_line_a_task(cluster, checkout):
     ],
 )
 def test_slurm_processes_share_the_gpus_of_a_node(cluster, checkout, options, devices):
-    """With a list of GPUs such as Slurm gives; that they are GPUs is not tested."""
+    """With a list of GPUs as Slurm gives it; this machine has none."""
     plan = checkout.plan(**{f"_{k}": [0] for k in range(len(devices))})
     job = cluster.submit(
         TRAIN, cwd=checkout.folder, options=("--nodes=2", *options),

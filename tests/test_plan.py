@@ -1,4 +1,4 @@
-"""Planning: what a compiled TPU program says, and the real command without a TPU."""
+"""The plan command without a TPU, and what it reads from a compiled program."""
 
 import importlib.util
 import json
@@ -72,7 +72,7 @@ replica_groups=mesh['a'=8] {'a'}, to_apply=%region_1.2
 
 
 def test_transfers_with_their_sizes():
-    """A start and its done are one transfer, a tuple counts by types; nothing else counts."""
+    """A start and its done are one transfer; the arrays of a tuple count by dtype."""
     assert hlo_text.collectives(hlo_text.instructions(PROGRAM)) == [
         Collective("all-reduce", "bf16", arrays=2, bytes=2 * (64 + 7 * 7 * 3 * 64)),
         Collective("all-gather", "f32", arrays=1, bytes=64),
@@ -112,7 +112,7 @@ def test_names_of_layers(name, layer):
 
 
 def test_refusals():
-    """As libtpu 0.0.42 says it, and as XLA does."""
+    """The messages of libtpu 0.0.42 and of XLA."""
     told = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
     told += "temporaries (24.06G) exceeds available HBM (15.75G)."
     expected = OutOfMemory(needed=round(24.06 * 2**30), available=round(15.75 * 2**30))
@@ -123,7 +123,7 @@ def test_refusals():
 
 
 def fixed_and_growing(fixed: int, each: int, available: int):
-    """A compiler whose programs take so many bytes; it remembers what it was asked."""
+    """A compiler whose programs take `fixed + each * batch` bytes, and the batches it was given."""
     asked = []
 
     def try_batch(batch_size: int) -> Trial:
@@ -244,7 +244,7 @@ print(json.dumps(found))
 @pytest.mark.soak
 @needs_compiler
 def test_small_programs_for_slices_that_are_not_here(tmp_path):
-    """In a process of its own: the compiler, once loaded, stays."""
+    """Runs in a process of its own: the compiler, once loaded, stays."""
     file = tmp_path / "program"
     result = subprocess.run(
         [sys.executable, "-c", COMPILES_A_LITTLE, file],
@@ -285,7 +285,7 @@ def test_help_fits_one_screen(command):
 
 @pytest.fixture
 def small_slice(monkeypatch) -> topology.Slice:
-    """This machine's CPU as the one device of a slice, whatever is asked for."""
+    """Every slice becomes one device, this machine's CPU."""
     cpu = jax.devices()[:1]
     small = topology.Slice("v5e:1x1", "cpu", chips=1, hosts=1, devices=cpu, device_bytes=2**30)
     monkeypatch.setattr(topology, "find_slice", lambda name: small)
@@ -297,7 +297,7 @@ PLAN = ("plan", "--config", "configs/smoke.py", "--topology", "v5e:1x1")
 
 
 def test_the_command_tells_what_the_compiler_says(command, small_slice):
-    """The CPU's, which has all but cycles; of the step that `train` runs."""
+    """The CPU's compiler estimates the step that `train` runs, without cycles."""
     found = json.loads(command(*PLAN, "--json").stdout)
     assert (found["chips"], found["batch_size_per_device"], found["fits"]) == (1, 16, True)
     assert found["flops"] == pytest.approx(found["describe_flops"], rel=0.2)
@@ -309,7 +309,7 @@ def test_the_command_tells_what_the_compiler_says(command, small_slice):
 
 
 def test_a_table_of_a_step_that_fits_and_of_one_that_does_not(command, small_slice, monkeypatch):
-    """The larger is refused, as a TPU's compiler does it: no program, and only what it needs."""
+    """The larger one is refused as by a TPU's compiler: no program, only the memory it needs."""
 
     def compile_step(config, mesh):
         size = config.data.batch_size
@@ -350,7 +350,7 @@ def test_errors_of_the_compiler_are_one_line(command):
 @needs_compiler
 @pytest.mark.soak
 def test_googlenet_on_a_slice(command):
-    """Few images a chip, for which the compiler takes a minute instead of three."""
+    """With few images a chip: the compiler takes a minute instead of three."""
     arguments = ("--config", "configs/googlenet.py", "--config.model.dtype=bfloat16")
     result = command("plan", *arguments, "--topology", "v5e:2x4", "--batch_size", 64, "--json",
                      process=True)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Sweeps: how runs are put together."""
+"""Sweeps: runs put together from parts, and their shares of the GPUs."""
 
 import subprocess
 
@@ -48,7 +48,7 @@ def test_flags_come_back_from_a_shells_line(tmp_path):
         ("return 1 / 0", "ZeroDivisionError"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_runs(tmp_path, body, message):
+def test_a_wrong_sweep_is_refused_before_anything_runs(tmp_path, body, message):
     file = tmp_path / "sweep.py"
     file.write_text(
         "from inception_jax.launching.sweeps import config, named, product, seeds\n"
