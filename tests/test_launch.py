@@ -25,7 +25,6 @@ from conftest import ROOT, need, tool
 from faults import slurm
 
 from inception_jax.config import configuration
-from inception_jax.launching import local as local_launcher
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.rglob("*.sh"), *LAUNCH.rglob("*.sbatch")])
@@ -338,18 +337,27 @@ def test_local_sends_a_signal_on_to_all_and_once(checkout, name):
     assert [checkout.seen(k)["signals"] for k in (0, 1)] == [[name], [name]]
 
 
-def test_a_signal_in_the_middle_of_a_start_reaches_the_new_process(monkeypatch):
+SIGNALLED_IN_A_START = """
+import os, signal, sys
+from inception_jax.launching import local
+
+start = local.start
+
+def start_and_signal(k, command, variables):
+    process = start(k, [sys.executable, "-c", "import time; time.sleep(20)"], variables)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return process
+
+local.start = start_and_signal
+sys.exit(local.main(["--processes", "2"]))
+"""
+
+
+def test_a_signal_in_the_middle_of_a_start_reaches_the_new_process():
     """The signal arrives when the process runs and is in no list yet."""
-    start = local_launcher.start
-
-    def start_and_signal(k: int, command: list[str], variables: dict[str, str]):
-        process = start(k, [sys.executable, "-c", "import time; time.sleep(20)"], variables)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return process
-
-    monkeypatch.setattr(local_launcher, "start", start_and_signal)
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert local_launcher.main(["--processes", "2"]) == 42
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    result = run(sys.executable, "-c", SIGNALLED_IN_A_START, cwd=ROOT, env=environment)
+    assert (result.returncode, result.stderr) == (42, "")
 
 
 def test_local_and_sweep_run_from_another_folder(checkout):
