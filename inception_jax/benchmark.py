@@ -21,7 +21,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     if flags.json:
         print(json.dumps(result))
         return
-    console.stdout.print(module.table(result))
+    console.stdout.print(module.result_table(result))
     for line in module.summary(result):
         print(line)
 
@@ -145,7 +145,7 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     return parse
 
 
-# By name: the module with `table` and `summary`, the function that measures, and its flags.
+# By name: the module with `result_table` and `summary`, the function that measures, and its flags.
 BENCHMARKS: dict[str, tuple[ModuleType, Callable[..., dict], Callable[[cli.Parser], None]]] = {
     "input": (input_time, measure_input, add_input_flags),
     "evaluate": (evaluation_time, measure_evaluate, add_evaluate_flags),

@@ -22,7 +22,7 @@ from inception_jax.errors import UserError
 from inception_jax.models.network import build
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.tools.benchmark import startup_time, step_time, throughput
-from inception_jax.tools.benchmark.input_time import OURS
+from inception_jax.tools.benchmark.input_time import PARTS
 from inception_jax.tools.benchmark.jpeg_sample import SAMPLE, Sample, jpeg_files
 from inception_jax.tools.benchmark.peers import process
 
@@ -61,7 +61,7 @@ def test_input_without_a_peer(command, data_dir):
     assert (found["threads"], found["batch_size"], found["image_size"]) == (2, 4, 16)
     assert found["peer"] is None
     assert found["machine"]["cpus"] == os.cpu_count()
-    for name in OURS:
+    for name in PARTS:
         check_statistics(digits[f"{name}_images_per_second"], repeats=1)
     assert digits["resident_mb"]["start"] > 0
     assert digits["resident_mb"]["end"] > 0
@@ -79,7 +79,7 @@ def test_input_beside_tf_data(command, photos):
     assert found["peer"]["name"] == "tf.data"
     first, second = found["data"]
     for entry in (first, second):
-        for name in (*OURS, "tf_data"):
+        for name in (*PARTS, "tf_data"):
             check_statistics(entry[f"{name}_images_per_second"], repeats=2)
             check_statistics(entry[f"{name}_cpu_ms_per_image"], repeats=2)
     ours, theirs = (

@@ -32,7 +32,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
             write_for_slurm(todo, record)
             return
         run_queue.train_all(todo, record, flags.jobs)
-        console.stdout.print(record.table())
+        console.stdout.print(record.status_table())
         states = [record.state(run) for run in runs]
     if failed := states.count("failed"):
         raise UserError(

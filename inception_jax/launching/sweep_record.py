@@ -62,7 +62,7 @@ class SweepRecord:
             f"[{done}/{len(self.runs)} done] {run.name}: {event}{': ' * bool(message)}{message}"
         )
 
-    def table(self) -> Table:
+    def status_table(self) -> Table:
         """A table for a person: status, step and last top-1 of each run."""
         table = Table(title=str(self.output))
         for heading in ("run", "status", "step", "top-1"):

@@ -33,7 +33,7 @@ LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 Result = dict[str, Any]
 
 
-class Endless:
+class RepeatedSource:
     """A source whose examples repeat without end."""
 
     def __init__(self, source: Source):
@@ -107,7 +107,7 @@ class _Evaluation:
     ):
         self._predictor = Predictor([(network, config)], mesh, crops=crops)
         self._weights = devices.replicate(network.initial(config.seed), mesh)
-        self._source = Endless(source)
+        self._source = RepeatedSource(source)
         self.images_per_second: list[float] = []
 
     def repeat(self, seconds: float) -> None:
@@ -135,7 +135,7 @@ class _Evaluation:
             yield counted()
 
 
-def table(result: Result) -> Table:
+def result_table(result: Result) -> Table:
     """A table of speeds and of the relative cost."""
     title = f"evaluation of {result['config_name']}, {result['image_size']} pixels, batches of "
     lines = Table(title=f"{title}{result['batch_size']} crops")

@@ -134,7 +134,7 @@ class InputMeasurement:
     def _ratio(self, other: "InputMeasurement") -> Result:
         """The pipeline's images per second divided by the peer's on `other`, repeat by repeat."""
         pairs = zip(self._speeds["pipeline"], other._speeds["tf_data"], strict=True)
-        return throughput.spread([ours[0] / theirs[0] for ours, theirs in pairs])
+        return throughput.spread([speed[0] / of_peer[0] for speed, of_peer in pairs])
 
 
 def resident_mb() -> float:

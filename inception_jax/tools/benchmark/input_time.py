@@ -34,7 +34,7 @@ from inception_jax.tools.benchmark.jpeg_sample import SAMPLE, Sample, jpeg_files
 log = logging.getLogger(__name__)
 
 PEERS = ("tf.data",)
-OURS = ("read", "decode", "pipeline")
+PARTS = ("read", "decode", "pipeline")
 LIBRARIES = ("jax", "numpy", "grain", "array_record", "simplejpeg", "opencv-python-headless")
 
 Result = dict[str, Any]
@@ -118,7 +118,7 @@ def _open(config: ConfigDict, name: str) -> Source:
     return open_source(data, data.train_split, num_classes)
 
 
-def table(result: Result) -> Table:
+def result_table(result: Result) -> Table:
     """A table of speeds, and of the ratios of the pipeline's images a second to the peer's."""
     first = result["data"][0]
     lines = Table(title=f"training input, split {first['split']}")
@@ -134,7 +134,7 @@ def table(result: Result) -> Table:
 
 
 def _rows(entry: Result, peer: Result | None, first: str) -> Iterator[tuple[str, ...]]:
-    measured = {name: name for name in OURS} | ({"tf_data": peer["name"]} if peer else {})
+    measured = {name: name for name in PARTS} | ({"tf_data": peer["name"]} if peer else {})
     for field, name in measured.items():
         cpu_ms = entry[f"{field}_cpu_ms_per_image"]["median"]
         yield name, *throughput.cells(entry[f"{field}_images_per_second"], 0), f"{cpu_ms:.2f}"
@@ -162,7 +162,7 @@ def summary(result: Result) -> list[str]:
 
 def bottleneck(entry: Result) -> str:
     """The part that takes most of the pipeline's time, judged by the three speeds."""
-    read, decode, whole = (1 / entry[f"{name}_images_per_second"]["median"] for name in OURS)
+    read, decode, whole = (1 / entry[f"{name}_images_per_second"]["median"] for name in PARTS)
     reading = read / whole
     decoding = max(0.0, decode - read) / whole  # of whole images: an upper bound
     shares = f"reading alone would take {reading:.0%} of its time, decoding whole images"

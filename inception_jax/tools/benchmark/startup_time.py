@@ -105,7 +105,7 @@ def _start(file: str, overrides: Sequence[str], folder: Path, cache: Path) -> tu
     raise UserError(f"train ended before its first step: {last_line}")
 
 
-def table(result: Result) -> Table:
+def result_table(result: Result) -> Table:
     """A table of the times to the first step."""
     lines = Table(title=f"start of {result['config_name']}, batches of {result['batch_size']}")
     lines.add_column("what")

@@ -105,10 +105,10 @@ def measure(config: ConfigDict, peer: str | None, seconds: float, repeats: int) 
     for work in WORK:
         result[f"{work}_images_per_second"] = throughput.spread(speeds[work])
         if peer:
-            theirs = speeds[f"{peer} {work}"]
-            result[f"peer_{work}_images_per_second"] = throughput.spread(theirs)
+            of_peer = speeds[f"{peer} {work}"]
+            result[f"peer_{work}_images_per_second"] = throughput.spread(of_peer)
             result[f"{work}_ratio"] = throughput.spread(
-                [our / their for our, their in zip(speeds[work], theirs, strict=True)]
+                [speed / other for speed, other in zip(speeds[work], of_peer, strict=True)]
             )
     return result
 
@@ -148,7 +148,7 @@ def forward_passes(
         yield
 
 
-def table(result: Result) -> Table:
+def result_table(result: Result) -> Table:
     """A table of speeds, with a peer also of its speeds and the ratios."""
     lines = Table(
         title=f"{result['config_name']}, {result['image_size']} pixels, {result['dtype']}, batches "
@@ -163,8 +163,8 @@ def table(result: Result) -> Table:
         )
         if result["peer"]:
             name = result["peer"]["name"]
-            theirs, ratio = result[f"peer_{work}_images_per_second"], result[f"{work}_ratio"]
-            lines.add_row(f"  {name}", *throughput.cells(theirs, 2))
+            of_peer, ratio = result[f"peer_{work}_images_per_second"], result[f"{work}_ratio"]
+            lines.add_row(f"  {name}", *throughput.cells(of_peer, 2))
             lines.add_row(f"  ratio to {name}", *throughput.cells(ratio, 3))
     return lines
 
@@ -172,5 +172,5 @@ def table(result: Result) -> Table:
 def summary(result: Result) -> list[str]:
     """The machine and the versions with which it was measured."""
     machine, peer = result["machine"], result["peer"]
-    theirs = {peer["name"]: peer["version"]} if peer else {}
-    return environment.summary(machine | {"versions": machine["versions"] | theirs})
+    of_peer = {peer["name"]: peer["version"]} if peer else {}
+    return environment.summary(machine | {"versions": machine["versions"] | of_peer})

@@ -35,7 +35,7 @@ def check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
     if processes.is_primary() and flags.json:
         print(json.dumps(to_json(rows)), flush=True)
     elif processes.is_primary():
-        console.stdout.print(to_table(rows))
+        console.stdout.print(check_table(rows))
         print(summary(rows, context), flush=True)
     processes.barrier("process 0 has printed")
     if failed := [row.name for row in rows if row.result.status == Status.FAILED]:
@@ -73,7 +73,7 @@ def to_json(rows: list[Row]) -> dict[str, Any]:
     return {"verdict": status, "hosts": processes.hosts(), "checks": checks}
 
 
-def to_table(rows: list[Row]) -> Table:
+def check_table(rows: list[Row]) -> Table:
     """A table of all checks, for a person."""
     table = Table("check", "verdict", "found")
     for name, result, _ in rows:

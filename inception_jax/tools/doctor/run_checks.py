@@ -47,13 +47,10 @@ def run_checks(checks: Sequence[Check], context: Context) -> list[Row]:
                 for name in check.needs
                 if name in rows and rows[name].result.status in (Status.FAILED, Status.NOT_CHECKED)
             ]
-            rows[check.name] = _skipped(check, failed) if failed else _run(check, context)
+            skipped = CheckResult(Status.NOT_CHECKED, f"it needs: {', '.join(failed)}")
+            row = Row(check.name, skipped, []) if failed else _run(check, context)
+            rows[check.name] = row
     return list(rows.values())
-
-
-def _skipped(check: Check, failed: Sequence[str]) -> Row:
-    found = f"it needs: {', '.join(failed)}"
-    return Row(check.name, CheckResult(Status.NOT_CHECKED, found), [])
 
 
 def _run(check: Check, context: Context) -> Row:

@@ -41,9 +41,7 @@ def nearest(folder: Path) -> Path:
     Raises:
       DiskError: a file is in the way.
     """
-    there = folder
-    while not os.path.lexists(there) and there != there.parent:
-        there = there.parent
+    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
     if not there.is_dir():
         raise disk.DiskError(f"{there} is not a folder: give another --workdir")
     return there
