@@ -1,4 +1,4 @@
-"""Measure how fast a part of the program is on this machine, and next to others' programs."""
+"""Measure how fast a part of the program is on this machine, alone or beside other programs."""
 
 import argparse
 import json
@@ -15,19 +15,19 @@ log = cli.log
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
-    """Prints what was measured as a table, or with --json as one JSON object."""
+    """Prints the measurements as a table, or with --json as one JSON object."""
     module, measure, _ = BENCHMARKS[flags.benchmark]
     result = measure(flags, overrides)
     if flags.json:
         print(json.dumps(result))
         return
-    console.stdout.print(module.table(result))
+    console.stdout.print(module.result_table(result))
     for line in module.summary(result):
         print(line)
 
 
 def measure_input(flags: argparse.Namespace, overrides: list[str]) -> dict:
-    """`benchmark input`."""
+    """Runs `benchmark input`."""
     if flags.peer:
         overrides = with_bilinear(overrides)
     config = load_config(flags.config, overrides)
@@ -38,14 +38,14 @@ def measure_input(flags: argparse.Namespace, overrides: list[str]) -> dict:
 
 
 def measure_evaluate(flags: argparse.Namespace, overrides: list[str]) -> dict:
-    """`benchmark evaluate`."""
+    """Runs `benchmark evaluate`."""
     config = load_config(flags.config, overrides)
     compiled_programs.keep()
     return evaluation_time.measure(config, flags.crops, flags.seconds, flags.repeats)
 
 
 def measure_step(flags: argparse.Namespace, overrides: list[str]) -> dict:
-    """`benchmark step`."""
+    """Runs `benchmark step`."""
     if flags.batch_size:
         overrides = [*overrides, f"--config.data.batch_size={flags.batch_size}"]
     config = load_config(flags.config, overrides)
@@ -54,25 +54,25 @@ def measure_step(flags: argparse.Namespace, overrides: list[str]) -> dict:
 
 
 def measure_startup(flags: argparse.Namespace, overrides: list[str]) -> dict:
-    """`benchmark startup`."""
+    """Runs `benchmark startup`."""
     config = load_config(flags.config, overrides)
     return startup_time.measure(config, flags.config, overrides, flags.repeats)
 
 
 def with_bilinear(overrides: list[str]) -> list[str]:
-    """Adds bilinear interpolation for both sides, unless the overrides say another."""
+    """Adds bilinear interpolation to the overrides, unless they choose another one."""
     field = "--config.data.interpolations"
     if any(argument.partition("=")[0] == field for argument in overrides):
         return overrides
     log.info(
         "interpolation: bilinear in both pipelines, because TensorFlow's area and bicubic kernels "
-        f"are slow and would flatter us; {field}=... takes others"
+        f"are slow and the comparison would be unfair; {field}=... chooses others"
     )
     return [*overrides, f"{field}=('bilinear',)"]
 
 
 def add_input_flags(parser: cli.Parser) -> None:
-    """What is read, and how long each measurement takes."""
+    """Adds the flags of `benchmark input`: data sets, peer, split."""
     add_seconds(parser)
     parser.add_argument(
         "--data",
@@ -81,13 +81,13 @@ def add_input_flags(parser: cli.Parser) -> None:
         help="prepared data sets in the config's data.data_dir; default: its data.name",
     )
     parser.add_argument(
-        "--peer", choices=input_time.PEERS, help="compare with it, on the same images"
+        "--peer", choices=input_time.PEERS, help="program to compare with, on the same images"
     )
     parser.add_argument("--split", help="default: the config's data.train_split")
 
 
 def add_evaluate_flags(parser: cli.Parser) -> None:
-    """Over how many crops."""
+    """Adds the flags of `benchmark evaluate`: the number of crops."""
     add_seconds(parser)
     counts = [count for count in PROTOCOLS if count > 1]
     parser.add_argument(
@@ -96,27 +96,29 @@ def add_evaluate_flags(parser: cli.Parser) -> None:
 
 
 def add_step_flags(parser: cli.Parser) -> None:
-    """The batch, and next to whom."""
+    """Adds the flags of `benchmark step`: batch size, peer."""
     add_seconds(parser)
     parser.add_argument(
         "--batch_size", type=cli.positive, metavar="N", help="images a step; default: the config's"
     )
-    parser.add_argument("--peer", choices=step_time.PEERS, help="compare with it, on the CPU")
+    parser.add_argument(
+        "--peer", choices=step_time.PEERS, help="program to compare with (CPU only)"
+    )
 
 
 def add_startup_flags(parser: cli.Parser) -> None:
-    """None: a start takes as long as it takes."""
+    """Adds nothing: a start has no fixed time."""
 
 
 def add_seconds(parser: cli.Parser) -> None:
-    """Of what goes on for as long as one likes."""
+    """Adds --seconds to benchmarks that run for a fixed time."""
     parser.add_argument(
-        "--seconds", type=_positive(float), default=5.0, help="of a measurement; default: 5"
+        "--seconds", type=_positive(float), default=5.0, help="of one measurement; default: 5"
     )
 
 
 def add_common_flags(parser: cli.Parser) -> None:
-    """Of every benchmark."""
+    """Adds the flags of all benchmarks."""
     parser.add_argument(
         "--config",
         default="configs/googlenet.py",
@@ -125,23 +127,25 @@ def add_common_flags(parser: cli.Parser) -> None:
     )
     parser.allow_overrides("the config")
     parser.add_argument(
-        "--repeats", type=_positive(int), default=5, help="of each measurement; default: 5"
+        "--repeats", type=_positive(int), default=5, help="measurements of each kind; default: 5"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
 
 
 def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """A type of flag: a finite number above 0."""
+
     def parse(text: str) -> float:
         value = kind(text)
         if not 0 < value < float("inf"):
             raise argparse.ArgumentTypeError(f"{text} is not positive")
         return value
 
-    parse.__name__ = kind.__name__  # argparse names it in its message
+    parse.__name__ = kind.__name__  # argparse puts the name into its message
     return parse
 
 
-# Name: the module with `table` and `summary`, what measures, what adds flags.
+# By name: the module with `result_table` and `summary`, the function that measures, and its flags.
 BENCHMARKS: dict[str, tuple[ModuleType, Callable[..., dict], Callable[[cli.Parser], None]]] = {
     "input": (input_time, measure_input, add_input_flags),
     "evaluate": (evaluation_time, measure_evaluate, add_evaluate_flags),

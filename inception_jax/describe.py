@@ -1,6 +1,6 @@
 """Describe a network: output shapes, parameters and multiply-adds of each layer, for one image.
 
-With --compare, several next to one another: the paper compares at equal computation.
+--compare shows several networks side by side: the paper compares at equal computation.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from inception_jax import cli
 from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.errors import UsageError
-from inception_jax.models.cost import network_cost
+from inception_jax.models.cost import NetworkCost, network_cost
 from inception_jax.models.options import network_config
 from inception_jax.runtime import console
 
@@ -30,14 +30,20 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         if flags.json:
             print(json.dumps({"batch_size": flags.batch_size, "configs": rows}))
         else:
-            console.stdout.print(comparison(rows, flags.batch_size))
+            console.stdout.print(comparison_table(rows, flags.batch_size))
         return
     config = _load(flags.config, overrides)
     costs = network_cost(network_config(config))
     if flags.json:
         print(json.dumps({"config_name": config.name, **dataclasses.asdict(costs)}))
         return
-    table = Table(title=f"{config.name}, {config.data.image_size} pixels")
+    console.stdout.print(layer_table(costs, f"{config.name}, {config.data.image_size} pixels"))
+    print(f"{costs.convolutions} convolutions, {costs.multiply_adds / 1e6:,.1f} M multiply-adds")
+
+
+def layer_table(costs: NetworkCost, title: str) -> Table:
+    """A table of all layers and of their sums."""
+    table = Table(title=title)
     table.add_column("layer", overflow="fold")
     for heading in ("output", "parameters", "multiply-adds"):
         table.add_column(heading, justify="right")
@@ -45,16 +51,14 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         output = "x".join(map(str, layer.output))
         table.add_row(layer.name, output, f"{layer.parameters:,}", f"{layer.multiply_adds:,}")
     table.add_section()
-    parameters, multiply_adds = costs.parameters, costs.multiply_adds
-    table.add_row("inference", "", f"{parameters:,}", f"{multiply_adds:,}")
+    table.add_row("inference", "", f"{costs.parameters:,}", f"{costs.multiply_adds:,}")
     table.add_row("training, with auxiliary heads", "", f"{costs.training_parameters:,}", "")
-    console.stdout.print(table)
-    print(f"{costs.convolutions} convolutions, {multiply_adds / 1e6:,.1f} M multiply-adds")
+    return table
 
 
 def cost(config: ConfigDict, batch_size: int) -> dict[str, Any]:
-    """One row of a comparison: `activation_bytes` are those of a training step's whole batch."""
-    # Not before: JAX takes a second to load, and what one network costs is worked out without it.
+    """A row of a comparison; `activation_bytes` are those of a training step's whole batch."""
+    # Imported here: JAX takes a second to load, and the costs of one network do not need it.
     from inception_jax.models.network import build
     from inception_jax.models.traced_cost import activation_bytes
 
@@ -70,11 +74,11 @@ def cost(config: ConfigDict, batch_size: int) -> dict[str, Any]:
     }
 
 
-def comparison(rows: list[dict[str, Any]], batch_size: int) -> Table:
-    """Multiply-adds and activations also as multiples of the first row's."""
+def comparison_table(rows: list[dict[str, Any]], batch_size: int) -> Table:
+    """A table of several networks; in brackets, multiples of the first one."""
     table = Table(
         caption="In millions: parameters, and multiply-adds of one image, forward. Activations: "
-        f"what is kept for the gradient of {batch_size} images. In brackets: of the first row."
+        f"kept for the gradient of {batch_size} images. In brackets: multiples of the first row."
     )
     table.add_column("config", overflow="fold")
     for heading in ("parameters", "in training", "multiply-adds", "activations"):

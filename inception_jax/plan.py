@@ -1,7 +1,7 @@
-"""Compile the training step for a TPU slice that you do not have: memory, work, time by layer.
+"""Compile the training step for a TPU slice that you do not have: memory, work, cycles by layer.
 
 The TPU compiler runs on any Linux x86 machine: pip install 'inception_jax[plan]'. All that is
-printed is its estimate; nothing runs.
+printed is its estimate; nothing runs. Cycles are experimental: no TPU has confirmed them yet.
 """
 
 import argparse
@@ -21,20 +21,20 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     import jax
 
     from inception_jax.config.resolve import resolve
-    from inception_jax.tools.plan import estimate, table, topology
+    from inception_jax.tools.plan import estimate, estimate_tables, topology
 
     jax.config.update("jax_platforms", "cpu")  # where there is a TPU, it stays free
     # JAX cannot read programs for absent devices back, and would warn each time.
     jax.config.update("jax_enable_compilation_cache", False)
-    slice = topology.find_slice(flags.topology)
-    found = estimate.estimate(resolve(config), slice, search=flags.search)
+    tpu_slice = topology.find_slice(flags.topology)
+    found = estimate.estimate(resolve(config), tpu_slice, search=flags.search)
     if flags.json:
         print(json.dumps(found))
         return
-    console.stdout.print(table.memory(found))
+    console.stdout.print(estimate_tables.memory_table(found))
     if found["fits"]:
-        console.stdout.print(table.cycles(found))
-    for line in table.summary(found):
+        console.stdout.print(estimate_tables.cycles_table(found))
+    for line in estimate_tables.summary(found):
         print(line)
 
 

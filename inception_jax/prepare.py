@@ -11,7 +11,7 @@ log = cli.log
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
-    """Prepares `flags.dataset` in `flags.data_dir`, reads it again and says what is there."""
+    """Prepares `flags.dataset` in `flags.data_dir`, verifies it and reports its images."""
     preparer = PREPARERS[flags.dataset]
     try:
         with disk.writing(flags.data_dir):

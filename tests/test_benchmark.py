@@ -1,4 +1,4 @@
-"""The benchmark command on tiny data: what it measures and prints; never how fast it was."""
+"""The benchmark command on tiny data: its measurements and output, never a speed."""
 
 import functools
 import importlib.util
@@ -22,7 +22,8 @@ from inception_jax.errors import UserError
 from inception_jax.models.network import build
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.tools.benchmark import startup_time, step_time, throughput
-from inception_jax.tools.benchmark.input_time import OURS, SAMPLE, Sample, jpeg_files
+from inception_jax.tools.benchmark.input_time import PARTS
+from inception_jax.tools.benchmark.jpeg_sample import SAMPLE, Sample, jpeg_files
 from inception_jax.tools.benchmark.peers import process
 
 QUICK = [
@@ -60,7 +61,7 @@ def test_input_without_a_peer(command, data_dir):
     assert (found["threads"], found["batch_size"], found["image_size"]) == (2, 4, 16)
     assert found["peer"] is None
     assert found["machine"]["cpus"] == os.cpu_count()
-    for name in OURS:
+    for name in PARTS:
         check_statistics(digits[f"{name}_images_per_second"], repeats=1)
     assert digits["resident_mb"]["start"] > 0
     assert digits["resident_mb"]["end"] > 0
@@ -78,7 +79,7 @@ def test_input_beside_tf_data(command, photos):
     assert found["peer"]["name"] == "tf.data"
     first, second = found["data"]
     for entry in (first, second):
-        for name in (*OURS, "tf_data"):
+        for name in (*PARTS, "tf_data"):
             check_statistics(entry[f"{name}_images_per_second"], repeats=2)
             check_statistics(entry[f"{name}_cpu_ms_per_image"], repeats=2)
     ours, theirs = (
@@ -116,14 +117,14 @@ def test_errors_are_one_line(command, data_dir):
     assert "0 is not positive" in seconds
     peer = ("--data", "digits", "--peer", "tf.data", here)
     digits = command.fails("benchmark", "input", *peer, exit_code=1)
-    assert "is no JPEG file" in digits
+    assert "is not a JPEG file" in digits
     caffe = command.fails("benchmark", "input", *peer, "--config.data.crop=caffe", exit_code=2)
     assert "data.crop" in caffe
 
 
 @pytest.mark.soak
 def test_tensorflow_is_imported_by_the_peer_alone(command, photos, tmp_path):
-    """A decoy that cannot be imported: said in one line, by the child."""
+    """With a decoy that cannot be imported: the peer alone reports it, in one line."""
     decoy = tmp_path / "tensorflow"
     decoy.mkdir()
     (decoy / "__init__.py").write_text(
@@ -146,7 +147,7 @@ def test_tensorflow_is_imported_by_the_peer_alone(command, photos, tmp_path):
 
 
 class Images:
-    """A source of empty JPEG files, but for some numbers."""
+    """A source of empty JPEG files; those of some numbers are PNG."""
 
     class_names: tuple[str, ...] = ("a",)
     fingerprint = "none"
@@ -170,7 +171,7 @@ def test_a_sample_is_spread_over_the_split_and_keeps_to_jpeg():
     assert len(chosen) <= SAMPLE < 1.01 * len(chosen)
     assert np.ptp(np.diff(chosen)) == 0
     assert 1_281_167 - chosen[-1] < 2 * chosen[1]
-    with pytest.raises(UserError, match="example 3 is no JPEG file"):
+    with pytest.raises(UserError, match="example 3 is not a JPEG file"):
         jpeg_files(Images(300, others=[3, 4, 5, 6]), SAMPLE)
 
 
@@ -181,7 +182,7 @@ def test_a_sample_reads_its_own_examples():
 
 
 def test_a_speed_does_not_count_what_was_read_ahead(monkeypatch):
-    """A clock that a batch moves: the first three take no time, all others half a second."""
+    """With a clock moved by batches: the first three take no time, all others half a second."""
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
@@ -225,15 +226,15 @@ def test_steps_and_forward_passes(command):
     assert not any("ratio" in field for field in found)
 
 
-# Predictions as a peer does, and says what it was told to do.
+# A peer that measures nothing, and reports or fails as its work says.
 PEER = """
 from inception_jax.tools.benchmark import throughput
 from inception_jax.tools.benchmark.peers import answering
 
 spec = answering.read_spec()
 if spec["image_size"] == 81:
-    answering.say(error="81 pixels")
-answering.say(ready={"version": "1.0", "batch_size": spec["batch_size"]})
+    answering.answer(error="81 pixels")
+answering.answer(ready={"version": "1.0", "batch_size": spec["batch_size"]})
 if spec["image_size"] == 82:
     raise SystemExit("no more")
 answering.serve(lambda: throughput.Speed(100.0, 1.0))
@@ -242,14 +243,14 @@ answering.serve(lambda: throughput.Speed(100.0, 1.0))
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path) -> None:
-    """A program in the place of the peer called plain."""
+    """Replaces the program of the peer called plain."""
     (tmp_path / "peer.py").write_text(PEER)
     monkeypatch.setitem(process.PROGRAMS, "plain", (str(tmp_path / "peer.py"),))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 def test_steps_beside_a_peer(command, stand_in, monkeypatch):
-    """Without our own steps, of which others have the test."""
+    """With stand-ins for this package's steps, which other tests run."""
     monkeypatch.setattr(step_time, "_training_steps", lambda *_: itertools.repeat(None))
     monkeypatch.setattr(step_time, "forward_passes", lambda *_: itertools.repeat(None))
     found = json.loads(command(*STEP, "--peer", "plain", "--repeats", "2", "--json").stdout)
@@ -327,7 +328,7 @@ def test_the_plain_program_computes_the_papers_network():
 
 
 def test_starts_by_turns(command, monkeypatch):
-    """Five in all, with times that are made up: one that does not count, and two of each kind."""
+    """Five starts with invented times: one that does not count, and two of each kind."""
     seconds = iter([(9, 9), (2, 8), (1, 2), (2, 4), (1, 3)])
     caches = []
 

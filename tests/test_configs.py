@@ -17,7 +17,7 @@ from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
 from inception_jax.tasks import make_task
-from inception_jax.tools.plan.lowered_step import describe_batch
+from inception_jax.tools.plan.compiled_step import describe_batch
 from inception_jax.training.setup import make_step
 from inception_jax.training.timetable import make_timetable
 

@@ -1,4 +1,4 @@
-"""The doctor: what each check finds where something is wrong, and what the command tells of it."""
+"""The doctor: the result of each check where something is wrong, and the command's output."""
 
 import contextlib
 import json
@@ -28,15 +28,14 @@ from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices, processes
 from inception_jax.storage import json_files, locks
-from inception_jax.tools.doctor import data_checks, machine_checks, workdir_checks
-from inception_jax.tools.doctor import job_checks as job_checks
-from inception_jax.tools.doctor.examination import Check, examine
-from inception_jax.tools.doctor.subject import Subject
-from inception_jax.tools.doctor.verdict import Finding, Verdict, joint
+from inception_jax.tools.doctor import data_checks, job_checks, machine_checks, workdir_checks
+from inception_jax.tools.doctor.check_result import CheckResult, Status, merge
+from inception_jax.tools.doctor.context import Context
+from inception_jax.tools.doctor.run_checks import Check, run_checks
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.state import initial_state
 
-SMOKE = Subject("configs/smoke.py")
+SMOKE = Context("configs/smoke.py")
 
 
 @pytest.fixture(autouse=True)
@@ -44,29 +43,29 @@ def in_the_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def verdicts(checks, subject: Subject) -> dict[str, Finding]:
-    return {row.name: row.finding for row in examine(checks, subject)}
+def results(checks, context: Context) -> dict[str, CheckResult]:
+    return {row.name: row.result for row in run_checks(checks, context)}
 
 
-def one(look, subject: Subject) -> Finding:
-    """What a check finds that has something to look at."""
-    finding = look(subject)
-    assert finding is not None
-    return finding
+def one(run, context: Context) -> CheckResult:
+    """The result of a check that has something to check."""
+    result = run(context)
+    assert result is not None
+    return result
 
 
-# What is found.
+# Results.
 
 
-def test_an_error_in_a_check_is_its_finding_and_the_others_go_on():
-    def broken(_: Subject) -> Finding:
+def test_an_error_in_a_check_is_its_result_and_the_others_go_on():
+    def broken(_: Context) -> CheckResult:
         raise UserError("the thing\nis wrong")
 
-    def bug(_: Subject) -> Finding:
-        return {"a": Finding(Verdict.OK, "")}["no such key"]
+    def bug(_: Context) -> CheckResult:
+        return {"a": CheckResult(Status.OK, "")}["no such key"]
 
-    def well(_: Subject) -> Finding:
-        return Finding(Verdict.OK, "well")
+    def well(_: Context) -> CheckResult:
+        return CheckResult(Status.OK, "well")
 
     checks = (
         Check("broken", broken),
@@ -76,37 +75,37 @@ def test_an_error_in_a_check_is_its_finding_and_the_others_go_on():
         Check("of a config", bug, given=("config",)),
         Check("other", well, needs=("of a config",)),
     )
-    found = verdicts(checks, Subject())
-    assert found["broken"] == Finding(Verdict.FAILED, "the thing is wrong")
-    assert found["after"] == Finding(Verdict.NOT_CHECKED, "it needs: broken")
-    assert found["after that"] == Finding(Verdict.NOT_CHECKED, "it needs: after")
-    assert found["bug"].verdict == Verdict.FAILED
+    found = results(checks, Context())
+    assert found["broken"] == CheckResult(Status.FAILED, "the thing is wrong")
+    assert found["after"] == CheckResult(Status.NOT_CHECKED, "it needs: broken")
+    assert found["after that"] == CheckResult(Status.NOT_CHECKED, "it needs: after")
+    assert found["bug"].status == Status.FAILED
     assert found["bug"].found.startswith("KeyError: 'no such key'")
-    assert found["other"].verdict == Verdict.OK
+    assert found["other"].status == Status.OK
     assert "of a config" not in found
 
 
-def test_what_differs_names_processes_and_hosts():
-    well, ill = Finding(Verdict.OK, "well"), Finding(Verdict.FAILED, "ill", "rest")
-    assert joint([well, well, None], "abc") == well
-    assert joint([well, ill, ill], "abb") == Finding(
-        Verdict.FAILED, "processes 1, 2 on b: ill", "rest"
+def test_a_merged_result_names_processes_and_hosts():
+    well, ill = CheckResult(Status.OK, "well"), CheckResult(Status.FAILED, "ill", "rest")
+    assert merge([well, well, None], "abc") == well
+    assert merge([well, ill, ill], "abb") == CheckResult(
+        Status.FAILED, "processes 1, 2 on b: ill", "rest"
     )
-    warned = Finding(Verdict.WARNING, "tired")
-    assert joint([warned, well, ill], "aab").found == "process 2 on b: ill"
-    assert joint([None, well], "ab") == well
-    many = joint([well] + [ill] * 99, [f"host{index}" for index in range(100)])
+    warned = CheckResult(Status.WARNING, "tired")
+    assert merge([warned, well, ill], "aab").found == "process 2 on b: ill"
+    assert merge([None, well], "ab") == well
+    many = merge([well] + [ill] * 99, [f"host{index}" for index in range(100)])
     assert many.found.startswith("processes 1, 2, 3, 4, 5, 6, 7, 8 and 91 more on host1, ")
 
 
-def test_other_facts_than_those_of_process_0_fail():
+def test_facts_that_differ_from_process_0_fail():
     first, same, other = (
-        Finding(Verdict.OK, "well", facts={"jax": jax_version, "flax": "0.12"})
+        CheckResult(Status.OK, "well", facts={"jax": jax_version, "flax": "0.12"})
         for jax_version in ("0.10.2", "0.10.2", "0.11.0")
     )
-    assert joint([first, same], "ab", "install") == first
-    found = joint([first, same, other], "abc", "install")
-    assert found.verdict == Verdict.FAILED
+    assert merge([first, same], "ab", "install") == first
+    found = merge([first, same, other], "abc", "install")
+    assert found.status == Status.FAILED
     assert found.found == "process 2 on c: differs from process 0 in jax (0.11.0, not 0.10.2)"
     assert found.remedy == "install"
 
@@ -115,13 +114,9 @@ def test_other_facts_than_those_of_process_0_fail():
 
 
 def test_requirements_that_are_not_met():
-    numpy_version = np.__version__
     texts = ["numpy>=1", "numpy<1", "no-such-thing>=2", "nor-this; extra == 'tpu'"]
-    assert [str(one) for one in machine_checks.unmet(texts)] == [
-        f"numpy is {numpy_version}, outside of <1",
-        "no-such-thing is not installed",
-    ]
-    assert [one.requirement.name for one in machine_checks.unmet(texts[3:], "tpu")] == ["nor-this"]
+    assert machine_checks.unmet(texts) == [("numpy", "<1"), ("no-such-thing", ">=2")]
+    assert machine_checks.unmet(texts[3:], "tpu") == [("nor-this", "")]
 
 
 def test_the_requirements_are_those_of_the_package(monkeypatch):
@@ -135,10 +130,13 @@ def test_the_requirements_are_those_of_the_package(monkeypatch):
 
 
 def test_another_version_is_a_warning_and_a_missing_library_a_failure(monkeypatch):
-    for text, verdict in (("numpy<1", Verdict.WARNING), ("no-such-thing", Verdict.FAILED)):
+    for text, status, message in (
+        ("numpy<1", Status.WARNING, f"numpy is {np.__version__}, outside of <1"),
+        ("no-such-thing", Status.FAILED, "no-such-thing is not installed"),
+    ):
         monkeypatch.setattr(machine_checks, "requirements", lambda text=text: ["jax", text])
-        found = machine_checks.versions(Subject())
-        assert found.verdict == verdict
+        found = machine_checks.versions(Context())
+        assert (found.status, found.found) == (status, message)
         assert found.remedy == f"python -m pip install '{text}'"
 
 
@@ -167,10 +165,10 @@ def test_an_accelerator_that_is_not_used(tmp_path, file, environment, found):
 
 
 def test_an_unused_accelerator_is_a_warning(monkeypatch):
-    assert machine_checks.devices(Subject()).verdict == Verdict.OK
+    assert machine_checks.devices(Context()).status == Status.OK
     monkeypatch.setattr(machine_checks, "unused_accelerator", lambda: ("a TPU", "use it"))
-    found = machine_checks.devices(Subject())
-    assert (found.verdict, found.remedy) == (Verdict.WARNING, "use it")
+    found = machine_checks.devices(Context())
+    assert (found.status, found.remedy) == (Status.WARNING, "use it")
     assert found.found.endswith("x cpu, although there is a TPU")
 
 
@@ -180,21 +178,21 @@ def test_devices_that_do_not_start(monkeypatch):
 
     monkeypatch.setattr(jax, "local_devices", fail)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    found = verdicts(machine_checks.CHECKS + job_checks.CHECKS, Subject())
-    assert found["devices"].verdict == Verdict.FAILED
-    told = "JAX cannot start them (JAX_PLATFORMS is cuda): it does not say why"
-    assert found["devices"].found == told
-    assert found["collective"] == Finding(Verdict.NOT_CHECKED, "it needs: devices")
+    found = results(machine_checks.CHECKS + job_checks.CHECKS, Context())
+    assert found["devices"].status == Status.FAILED
+    reported = "JAX cannot start them (JAX_PLATFORMS is cuda): it does not say why"
+    assert found["devices"].found == reported
+    assert found["collective"] == CheckResult(Status.NOT_CHECKED, "it needs: devices")
 
 
 def test_few_open_files_are_a_warning():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (machine_checks.LEAST_OPEN_FILES - 1, hard))
-        found = machine_checks.open_files(Subject())
+        found = machine_checks.open_files(Context())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert found.verdict == Verdict.WARNING
+    assert found.status == Status.WARNING
     assert found.remedy == "ulimit -n 4096"
 
 
@@ -204,13 +202,13 @@ def test_the_compilation_cache(tmp_path, monkeypatch):
     folder = tmp_path / "inception_jax" / "compiled"
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        assert machine_checks.compilation_cache(Subject()) == Finding(Verdict.OK, str(folder))
+        assert machine_checks.compilation_cache(Context()) == CheckResult(Status.OK, str(folder))
         folder.chmod(0o777)
-        found = machine_checks.compilation_cache(Subject())
-        assert found.verdict == Verdict.WARNING
+        found = machine_checks.compilation_cache(Context())
+        assert found.status == Status.WARNING
         assert "JAX_COMPILATION_CACHE_DIR" in found.remedy
         jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-        assert machine_checks.compilation_cache(Subject()) == Finding(Verdict.OK, str(tmp_path))
+        assert machine_checks.compilation_cache(Context()) == CheckResult(Status.OK, str(tmp_path))
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
 
@@ -228,7 +226,7 @@ def test_a_wrong_sum_is_found(monkeypatch):
         job_checks.sum_over_devices()
 
 
-def test_what_hangs_is_given_up():
+def test_work_that_hangs_is_given_up():
     assert job_checks.within(10, "one", lambda: 1) == 1
     with pytest.raises(ZeroDivisionError):
         job_checks.within(10, "a division", lambda: 1 // 0)
@@ -237,24 +235,24 @@ def test_what_hangs_is_given_up():
 
 
 def test_the_processes_and_the_slowest_way_to_the_first(monkeypatch):
-    """As it is in a job of three; a real one of two: the last test here."""
+    """With a job of three that is made up; the last test here has a real one of two."""
     monkeypatch.setattr(processes, "hosts", lambda: ("a", "a", "b"))
     monkeypatch.setattr(processes, "coordinator", lambda: "a:1")
     monkeypatch.setattr(processes, "round_trip_seconds", lambda: 0.01)
-    assert job_checks.who(Subject()) == Finding(Verdict.OK, "3, on a (2), b (1)")
-    for slowest, verdict in ((0.02, Verdict.OK), (0.2, Verdict.WARNING)):
+    assert job_checks.processes_and_hosts(Context()) == CheckResult(Status.OK, "3, on a (2), b (1)")
+    for slowest, verdict in ((0.02, Status.OK), (0.2, Status.WARNING)):
         monkeypatch.setattr(processes, "gather", lambda here, there=slowest: [here, here, there])
-        found = job_checks.coordinator(Subject())
-        assert found.verdict == verdict
-        told = f"a:1 answers process 2 on b, the slowest, in {1000 * slowest:.1f} ms"
-        assert found.found == told
+        found = job_checks.coordinator(Context())
+        assert found.status == verdict
+        reported = f"a:1 answers process 2 on b, the slowest, in {1000 * slowest:.1f} ms"
+        assert found.found == reported
 
 
 @pytest.mark.parametrize("difference", [-61.0, 3600.0])
 def test_clocks(difference):
-    assert job_checks.compare_clocks(1e9 + 1, 1e9).verdict == Verdict.OK
+    assert job_checks.compare_clocks(1e9 + 1, 1e9).status == Status.OK
     found = job_checks.compare_clocks(1e9 + difference, 1e9)
-    assert found.verdict == Verdict.WARNING
+    assert found.status == Status.WARNING
     assert f"{difference:+,.0f} s" in found.found
 
 
@@ -262,21 +260,19 @@ def test_clocks(difference):
 
 
 def test_a_good_config():
-    found = verdicts(data_checks.CHECKS, SMOKE)
-    assert {finding.verdict for finding in found.values()} == {Verdict.OK}
+    found = results(data_checks.CHECKS, SMOKE)
+    assert {result.status for result in found.values()} == {Status.OK}
     assert "64 images in train, 64 images in test, 10 classes" in found["data"].found
 
 
 def test_a_config_that_cannot_be_read():
-    found = verdicts(
-        data_checks.CHECKS, Subject("configs/smoke.py", ["--config.data.batch_sise=1"])
-    )
+    found = results(data_checks.CHECKS, Context("configs/smoke.py", ["--config.data.batch_sise=1"]))
     assert found["config"].found.endswith("did you mean 'data.batch_size'?")
-    assert [finding.verdict for finding in found.values()] == [
-        Verdict.FAILED,
-        Verdict.NOT_CHECKED,
-        Verdict.NOT_CHECKED,
-        Verdict.NOT_CHECKED,
+    assert [result.status for result in found.values()] == [
+        Status.FAILED,
+        Status.NOT_CHECKED,
+        Status.NOT_CHECKED,
+        Status.NOT_CHECKED,
     ]
 
 
@@ -289,20 +285,20 @@ def test_a_config_that_cannot_be_read():
         ("model.module=huge", "network", "huge"),
     ],
 )
-def test_what_a_config_asks_in_vain(tmp_path, field, row, words):
+def test_a_config_that_cannot_be_trained(tmp_path, field, row, words):
     overrides = [f"--config.{field}", f"--config.data.data_dir={tmp_path}"]
     if field == "data.source=tfds":
         overrides.append("--config.data.name=digits")
-    found = verdicts(data_checks.CHECKS, Subject("configs/smoke.py", overrides))
-    assert found[row].verdict == Verdict.FAILED
+    found = results(data_checks.CHECKS, Context("configs/smoke.py", overrides))
+    assert found[row].status == Status.FAILED
     assert words in found[row].found
-    assert found["config"].verdict == Verdict.OK
+    assert found["config"].status == Status.OK
 
 
 def test_a_batch_that_the_devices_cannot_share(monkeypatch):
     monkeypatch.setattr(devices, "make_mesh", lambda: SimpleNamespace(size=3))
-    found = verdicts(data_checks.CHECKS[:2], SMOKE)["batch size"]
-    assert found.verdict == Verdict.FAILED
+    found = results(data_checks.CHECKS[:2], SMOKE)["batch size"]
+    assert found.status == Status.FAILED
     assert "use a multiple of 3" in found.found
 
 
@@ -311,22 +307,22 @@ def test_the_last_image_is_decoded(tmp_path):
     for file in files:
         cv2.imwrite(str(file), np.zeros((40, 40, 3), np.uint8))
     files[1].write_bytes(files[1].read_bytes()[:-200])
-    subject = Subject("configs/smoke.py")
-    subject.__dict__["sources"] = {"train": FileSource(files)}
-    found = verdicts(data_checks.CHECKS, subject)["data"]
-    assert found.verdict == Verdict.FAILED
+    context = Context("configs/smoke.py")
+    context.__dict__["sources"] = {"train": FileSource(files)}
+    found = results(data_checks.CHECKS, context)["data"]
+    assert found.status == Status.FAILED
     assert "last.jpg is not a readable image" in found.found
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.99])
 def test_the_size_of_the_state_is_that_of_a_real_one(decay):
     overrides = [f"--config.training.average_decay={decay}"]
-    subject = Subject("configs/smoke.py", overrides)
-    config = subject.resolved
+    context = Context("configs/smoke.py", overrides)
+    config = context.resolved
     optimizer = make_optimizer(config.optimizer, lambda step: 0.1)
     state = initial_state(build(network_config(config)), optimizer, 0, averaging=decay > 0)
     real = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state))
-    assert subject.state_bytes == real
+    assert context.state_bytes == real
 
 
 # The workdir.
@@ -334,22 +330,22 @@ def test_the_size_of_the_state_is_that_of_a_real_one(decay):
 
 def test_a_workdir_is_tried_and_left_as_it_was(tmp_path):
     for workdir in (tmp_path / "not" / "there", tmp_path):
-        found = workdir_checks.access(Subject(workdir=workdir))
-        assert found.verdict == Verdict.OK, found
+        found = workdir_checks.access(Context(workdir=workdir))
+        assert found.status == Status.OK, found
         assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_way_of_the_workdir(tmp_path):
     (tmp_path / "file").touch()
-    found = verdicts(workdir_checks.CHECKS, Subject(workdir=tmp_path / "file" / "run"))
-    assert found["workdir"].verdict == Verdict.FAILED
-    assert found["workdir"].found.startswith(f"{tmp_path}/file is no folder")
+    found = results(workdir_checks.CHECKS, Context(workdir=tmp_path / "file" / "run"))
+    assert found["workdir"].status == Status.FAILED
+    assert found["workdir"].found.startswith(f"{tmp_path}/file is not a folder")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux has a folder for nobody")
 def test_a_workdir_where_nobody_may_write():
-    found = verdicts(workdir_checks.CHECKS, Subject(workdir=Path("/proc/run")))["workdir"]
-    assert found.verdict == Verdict.FAILED
+    found = results(workdir_checks.CHECKS, Context(workdir=Path("/proc/run")))["workdir"]
+    assert found.status == Status.FAILED
     assert found.found.startswith("/proc/")
 
 
@@ -367,42 +363,42 @@ def test_a_disk_without_locks(tmp_path, monkeypatch):
 
 
 def test_the_run_in_the_workdir(tmp_path):
-    subject = Subject("configs/smoke.py", workdir=tmp_path)
-    assert one(workdir_checks.run, subject) == Finding(Verdict.OK, "none yet")
-    config = compatibility.to_dict(subject.resolved)
+    context = Context("configs/smoke.py", workdir=tmp_path)
+    assert one(workdir_checks.run, context) == CheckResult(Status.OK, "none yet")
+    config = compatibility.to_dict(context.resolved)
     json_files.replace(tmp_path / "config.json", json.dumps(config))
-    assert one(workdir_checks.run, subject).found == "no good checkpoint: training would start over"
-    description = make_description(subject.resolved, [str(label) for label in range(10)], None)
+    assert one(workdir_checks.run, context).found == "no good checkpoint: training would start over"
+    description = make_description(context.resolved, [str(label) for label in range(10)], None)
     store.write(tmp_path / "checkpoints" / "0", {"x": np.zeros(3)}, description)
     good = "step 0 of ? is its newest good checkpoint"
-    assert one(workdir_checks.run, subject) == Finding(Verdict.OK, good)
+    assert one(workdir_checks.run, context) == CheckResult(Status.OK, good)
     with locks.hold(tmp_path, "training"):
-        busy = one(workdir_checks.run, subject)
-    assert busy == Finding(Verdict.OK, f"{good}; another process is training in it now")
+        busy = one(workdir_checks.run, context)
+    assert busy == CheckResult(Status.OK, f"{good}; another process is training in it now")
     assert not locks.is_held(tmp_path)
     (tmp_path / "checkpoints" / "7").mkdir()
-    damaged = one(workdir_checks.run, subject)
-    assert damaged.verdict == Verdict.WARNING
+    damaged = one(workdir_checks.run, context)
+    assert damaged.status == Status.WARNING
     assert damaged.found == f"{good}; damaged: checkpoint 7 (seal.json is missing)"
-    other = Subject("configs/smoke.py", ["--config.seed=5"], tmp_path)
-    found = verdicts(workdir_checks.CHECKS, other)
-    assert found["run"].verdict == Verdict.FAILED
+    other = Context("configs/smoke.py", ["--config.seed=5"], tmp_path)
+    found = results(workdir_checks.CHECKS, other)
+    assert found["run"].status == Status.FAILED
     assert "seed was 0, is 5" in found["run"].found
-    assert found["room"].verdict == Verdict.OK
+    assert found["room"].status == Status.OK
 
 
 def test_room_for_the_checkpoints(tmp_path, monkeypatch):
-    subject = Subject("configs/smoke.py", workdir=tmp_path)
-    assert one(workdir_checks.room, subject).verdict == Verdict.OK
-    size = subject.state_bytes
+    context = Context("configs/smoke.py", workdir=tmp_path)
+    assert one(workdir_checks.room, context).status == Status.OK
+    size = context.state_bytes
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5 * size - 1))
     assert (
-        one(workdir_checks.room, subject).verdict == Verdict.FAILED
+        one(workdir_checks.room, context).status == Status.FAILED
     )  # three, the best, the one being written
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "part").write_bytes(bytes(1))
-    assert one(workdir_checks.room, subject).verdict == Verdict.OK
+    assert one(workdir_checks.room, context).status == Status.OK
 
 
 # The command.
@@ -424,17 +420,17 @@ def test_json_is_one_object_and_nothing_stays_behind(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_is_told_and_ends_with_1(command, tmp_path):
+def test_a_failure_is_reported_and_ends_with_1(command, tmp_path):
     result = command(
         "doctor", "--config", "configs/digits.py", f"--config.data.data_dir={tmp_path}", exit_code=1
     )
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1] == "error: failed: data"
     rows = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines()]
-    told = {row[1]: row[2] for row in rows if len(row) > 3 and row[1]}
-    assert told["data"] == "failed"
-    assert told["network"] == "not checked"
-    assert told["collective"] == "ok"
+    reported = {row[1]: row[2] for row in rows if len(row) > 3 and row[1]}
+    assert reported["data"] == "failed"
+    assert reported["network"] == "not checked"
+    assert reported["collective"] == "ok"
     assert result.stdout.splitlines()[-1].endswith("1 failed; --workdir would check more")
 
 

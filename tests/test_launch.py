@@ -1,7 +1,7 @@
-"""What launches the commands: checked by the tools of each platform, and run with a stand-in.
+"""The launchers: checked by the tools of each platform, and run with stand-ins for the commands.
 
-Of Cloud TPU VMs only gcloud is fake. Slurm is fake in `make test`, as far as the scripts use it,
-and real in `make soak`: two nodes on this machine.
+For Cloud TPU VMs gcloud is fake. Slurm is fake in `make test`, as far as the scripts use it, and
+real in `make soak`: two nodes on this machine.
 """
 
 import itertools
@@ -41,7 +41,7 @@ def run(*command: object, **options) -> subprocess.CompletedProcess[str]:
 
 
 def eventually(condition: Callable[[], object], timeout: float = 20) -> None:
-    """Waits until it holds."""
+    """Waits until the condition holds."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
@@ -49,7 +49,7 @@ def eventually(condition: Callable[[], object], timeout: float = 20) -> None:
 
 
 class Checkout:
-    """A repository with the real launch/ and stand-ins for the commands."""
+    """A repository with the real launchers and stand-ins for the commands."""
 
     def __init__(self, folder: Path):
         self.folder = folder / "check out"  # paths with blanks are paths
@@ -60,27 +60,29 @@ class Checkout:
         (package / "__init__.py").touch()
         for command in ("train", "evaluate", "doctor"):
             shutil.copy(ROOT / "tests" / "faults" / "stand_in.py", package / f"{command}.py")
+        shutil.copy(ROOT / "inception_jax" / "errors.py", package)
+        shutil.copytree(ROOT / "inception_jax" / "launching", package / "launching")
         shutil.copytree(LAUNCH, self.folder / "launch")
 
     def plan(self, **processes: list) -> dict[str, str]:
-        """Environment in which the stand-in of process `_K` does, start by start, what is given."""
+        """Environment variables with the actions of each process `_K`, one for each start."""
         actions = {process.lstrip("_"): plan for process, plan in processes.items()}
         return {"RECORD": str(self.record), "PLAN": json.dumps(actions)}
 
     def seen(self, process: object, start: int = 0) -> dict:
-        """What a stand-in saw; waits for it."""
+        """The arguments, environment and signals of a stand-in; waits for them."""
         path = self.record / f"{process}.{start}.json"
         eventually(path.exists)
         return json.loads(path.read_text())
 
     def starts(self) -> list[str]:
-        """Which processes were started, and how often."""
+        """All starts, as PROCESS.START."""
         return sorted(path.stem for path in self.record.glob("*.json"))
 
 
 @pytest.fixture
 def checkout(tmp_path) -> Checkout:
-    """Where a test launches from."""
+    """A repository for a test to launch from."""
     return Checkout(tmp_path)
 
 
@@ -91,8 +93,7 @@ def checkout(tmp_path) -> Checkout:
 def test_shell_scripts_have_no_known_faults(script):
     result = run(tool("shellcheck"), "--external-sources", script, cwd=ROOT)
     assert result.returncode == 0, result.stdout
-    # Libraries are read, all others are run.
-    assert os.access(script, os.X_OK) == (script.suffix == ".sh" and script.name != "names.sh")
+    assert os.access(script, os.X_OK) == (script.suffix == ".sh")
 
 
 def test_the_dockerfile_has_no_known_faults():
@@ -117,7 +118,7 @@ def test_an_image_has_what_the_dockerfile_copies():
 
 
 def kubernetes_fault(document: dict[str, Any]) -> str | None:
-    """What the Kubernetes schema has against a document; None: nothing."""
+    """The first error of a document by the Kubernetes schema; None if it is valid."""
     need(find_spec("kubernetes_validate") is not None, "kubernetes-validate")
     import kubernetes_validate as kubernetes
 
@@ -233,10 +234,10 @@ def launched_commands() -> Iterator[tuple[str, list[str]]]:
     yield task["envs"]["COMMAND"], shlex.split(arguments)
     starts = (
         r"(train|evaluate|sweep)\.sbatch(.*)",
-        r"(?:run|step)\.sh (train|evaluate|doctor)(.*)",
+        r"(?:tpu_vm\.sh run|step\.sh) (train|evaluate|doctor)(.*)",
         r"local\.py (?:--processes \d+ )(?:--command (\w+) )?--( .*)",
     )
-    for path in [LAUNCH / "README.md", LAUNCH / "local.py", *SCRIPTS]:
+    for path in [LAUNCH / "README.md", ROOT / "inception_jax" / "launching" / "local.py", *SCRIPTS]:
         text = re.sub(r"\\\n[# ]*", "", path.read_text())
         for start in starts:
             for command, arguments in re.findall(start, text):
@@ -269,9 +270,9 @@ def test_launch_files_set_fields_that_the_config_has():
 
 
 def local(checkout: Checkout, *arguments: object, environment: dict[str, str], patience: int = 60):
-    """Starts local.py, which leaves the others that many seconds when one has failed."""
+    """Starts local.py; when a process has failed, it gives the others `patience` seconds."""
     script = (
-        "import sys; sys.path.insert(0, 'launch'); import local;"
+        "import sys; from inception_jax.launching import local;"
         f"local.SECONDS_TO_NOTICE = {patience}; sys.exit(local.main(sys.argv[1:]))"
     )
     program = ["launch/local.py"] if patience == 60 else ["-c", script]
@@ -286,7 +287,7 @@ def local(checkout: Checkout, *arguments: object, environment: dict[str, str], p
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for has ended, too."""
+    """True for a process that has ended, also if its parent has not waited for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
@@ -334,6 +335,39 @@ def test_local_sends_a_signal_on_to_all_and_once(checkout, name):
     process.communicate(timeout=30)
     assert process.returncode == 42
     assert [checkout.seen(k)["signals"] for k in (0, 1)] == [[name], [name]]
+
+
+SIGNALLED_IN_A_START = """
+import os, signal, sys
+from inception_jax.launching import local
+
+start = local.start
+
+def start_and_signal(k, command, variables):
+    process = start(k, [sys.executable, "-c", "import time; time.sleep(20)"], variables)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return process
+
+local.start = start_and_signal
+sys.exit(local.main(["--processes", "2"]))
+"""
+
+
+def test_a_signal_in_the_middle_of_a_start_reaches_the_new_process():
+    """The signal arrives when the process runs and is in no list yet."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    result = run(sys.executable, "-c", SIGNALLED_IN_A_START, cwd=ROOT, env=environment)
+    assert (result.returncode, result.stderr) == (42, "")
+
+
+def test_local_and_sweep_run_from_another_folder(checkout):
+    """They need no installed package there."""
+    environment = os.environ | checkout.plan(_0=[0]) | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-S", checkout.folder / "launch" / "local.py"]
+    result = run(*command, "--processes", 1, cwd=checkout.record, env=environment)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "output of 0\n", "")
+    help = run(sys.executable, LAUNCH / "sweep.py", "--help", cwd=checkout.record)
+    assert "usage: sweep.py" in help.stdout
 
 
 def test_local_kills_those_that_outlive_a_failed_one(checkout):
@@ -394,19 +428,17 @@ def test_local_shares_out_the_gpus(checkout, tmp_path):
     assert "2 processes cannot share 1 GPU: --processes 1" in errors
 
 
-def test_local_does_not_load_jax(checkout):
-    """It would take the accelerators that the processes need."""
-    script = "import sys, local; sys.exit('jax' in sys.modules)"
-    assert run(sys.executable, "-c", script, cwd=checkout.folder / "launch").returncode == 0
+def test_local_does_not_load_jax():
+    """JAX would take the accelerators that the processes need."""
+    script = "import sys, inception_jax.launching.local; sys.exit('jax' in sys.modules)"
+    assert run(sys.executable, "-c", script, cwd=ROOT).returncode == 0
 
 
 # --- Cloud TPU VMs
 
 GCLOUD = """
-import json, os, shutil, subprocess, sys
+import os, shutil, subprocess, sys
 from pathlib import Path
-with open(os.environ["GCLOUD_CALLS"], "a") as calls:
-    calls.write(json.dumps(sys.argv[1:]) + "\\n")
 words = [word for word in sys.argv[1:] if not word.startswith("--")]
 flags = dict(word.split("=", 1) for word in sys.argv[1:] if word.startswith("--") and "=" in word)
 assert flags["--zone"] == "zone"
@@ -430,11 +462,10 @@ UV = """#!/bin/sh
 
 
 class TpuVm:
-    """Two workers that are folders, behind a gcloud that runs their commands here."""
+    """A slice of two workers that are folders; a fake gcloud runs their commands here."""
 
     def __init__(self, checkout: Checkout, folder: Path):
         self.checkout = checkout
-        self._calls = folder / "calls"
         tools = folder / "tools"
         tools.mkdir()
         python3 = "#!/bin/sh\nexit 0\n"  # python3 -m pip install uv
@@ -445,7 +476,6 @@ class TpuVm:
         self.environment = os.environ | {
             "PATH": f"{tools}:{os.environ['PATH']}",
             "REAL_PYTHON": sys.executable,
-            "GCLOUD_CALLS": str(self._calls),
             "WORKERS": str(folder / "workers"),
             "TPU_NAME": "slice",
             "TPU_ZONE": "zone",
@@ -454,48 +484,42 @@ class TpuVm:
         for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "all")):
             assert run(*git, *arguments, cwd=checkout.folder).returncode == 0
 
-    def __call__(self, script: str, *arguments: object, exit_code: int = 0, **environment: str):
-        """Runs one of the scripts, from a folder that is not the repository."""
+        self.script = checkout.folder / "launch" / "tpu_vm.sh"
+
+    def __call__(self, *arguments: object, exit_code: int = 0, **environment: str):
+        """Runs the script, from a folder that is not the repository."""
         result = run(
-            self.checkout.folder / "launch" / "tpu_vm" / script, *arguments,
+            self.script, *arguments,
             env=self.environment | environment, cwd=self.checkout.record,
         )  # fmt: skip
         assert result.returncode == exit_code, result.stdout + result.stderr
         return result
 
-    def calls(self) -> list[list[str]]:
-        """The arguments of every call of gcloud."""
-        return [json.loads(line) for line in self._calls.read_text().splitlines()]
-
 
 @pytest.fixture
 def tpu_vm(checkout, tmp_path) -> TpuVm:
-    """A TPU slice of two workers, made and set up."""
+    """A TPU slice of two workers."""
     return TpuVm(checkout, tmp_path)
 
 
-def test_a_tpu_slice_is_created_and_deleted(tpu_vm):
-    tpu_vm("create.sh", TPU_TYPE="v5litepod-16", TPU_RUNTIME="runtime", TPU_SPOT="1")
-    tpu_vm("delete.sh")
-    common = ["compute", "tpus", "tpu-vm"]
-    assert tpu_vm.calls() == [
-        [*common, "create", "slice", "--zone=zone", "--accelerator-type=v5litepod-16",
-         "--version=runtime", "--spot"],
-        [*common, "delete", "slice", "--zone=zone", "--quiet"],
-    ]  # fmt: skip
+@pytest.mark.parametrize("arguments", [["setup"], ["run", "train", "--config"], ["stop"]])
+def test_the_tpu_script_says_which_variable_is_missing(tpu_vm, arguments):
+    for name, example in (("TPU_NAME", "inception"), ("TPU_ZONE", "us-west4-a")):
+        result = tpu_vm(*arguments, exit_code=2, **{name: ""})
+        assert result.stderr == f"error: {name} is not set, as in: export {name}={example}\n"
 
 
-@pytest.mark.parametrize("script", ["create.sh", "setup.sh", "run.sh", "stop.sh", "delete.sh"])
-def test_tpu_scripts_say_which_variable_is_missing(tpu_vm, script):
-    result = tpu_vm(script, "train", "--config", exit_code=2, TPU_NAME="")
-    assert result.stderr == "error: TPU_NAME is not set, as in: export TPU_NAME=inception\n"
+@pytest.mark.parametrize("arguments", [[], ["create"], ["run", "train"]])
+def test_the_tpu_script_says_how_it_is_used(tpu_vm, arguments):
+    result = tpu_vm(*arguments, exit_code=2)
+    assert result.stderr.startswith("error: usage: launch/tpu_vm.sh ")
 
 
 def test_a_tpu_run_is_restarted_after_42_and_goes_on_as_asked(tpu_vm):
-    tpu_vm("setup.sh")
+    tpu_vm("setup")
     flags = ["--workdir", "a 'b' $HOME; *", "--config.a=8 epochs"]
     plan = tpu_vm.checkout.plan(_0=[42, 0], _1=[42, 42, 0])
-    result = tpu_vm("run.sh", "train", *flags, **plan)
+    result = tpu_vm("run", "train", *flags, **plan)
     assert "output of 0\nexit code 42\noutput of 0\nexit code 0\n" in result.stdout
     tpu_vm.checkout.seen(1, start=2)
     assert tpu_vm.checkout.starts() == ["0.0", "0.1", "1.0", "1.1", "1.2"]
@@ -503,17 +527,17 @@ def test_a_tpu_run_is_restarted_after_42_and_goes_on_as_asked(tpu_vm):
 
 
 def test_a_tpu_run_fails_with_the_exit_code_of_the_command(tpu_vm):
-    tpu_vm("setup.sh")
-    tpu_vm("run.sh", "train", "--a", exit_code=1, **tpu_vm.checkout.plan(_0=[1], _1=[1]))
+    tpu_vm("setup")
+    tpu_vm("run", "train", "--a", exit_code=1, **tpu_vm.checkout.plan(_0=[1], _1=[1]))
     assert tpu_vm.checkout.starts() == ["0.0", "1.0"]
 
 
 @pytest.mark.slow
 def test_a_tpu_run_outlives_its_connection_until_it_is_stopped(tpu_vm, tmp_path):
     checkout = tpu_vm.checkout
-    tpu_vm("setup.sh")
+    tpu_vm("setup")
     environment = tpu_vm.environment | checkout.plan(_0=["wait", 0], _1=["wait", 0])
-    connection = [checkout.folder / "launch" / "tpu_vm" / "run.sh", "train", "--a"]
+    connection = [tpu_vm.script, "run", "train", "--a"]
     with subprocess.Popen(
         connection, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     ) as first:
@@ -523,21 +547,20 @@ def test_a_tpu_run_outlives_its_connection_until_it_is_stopped(tpu_vm, tmp_path)
     with subprocess.Popen(connection, env=environment, stdout=subprocess.PIPE, text=True) as second:
         assert second.stdout is not None
         assert second.stdout.readline() == "already running\n"
-        other = tpu_vm("run.sh", "evaluate", "--a", exit_code=1)
-        assert "error: another run is on: train --a ; stop.sh ends it" in other.stderr
-        tpu_vm("stop.sh")
+        other = tpu_vm("run", "evaluate", "--a", exit_code=1)
+        assert "error: another run is on: train --a ; launch/tpu_vm.sh stop ends it" in other.stderr
+        tpu_vm("stop")
         second.communicate(timeout=20)
     assert second.returncode == 42
     assert [checkout.seen(k)["signals"] for k in (0, 1)] == [["SIGTERM"], ["SIGTERM"]]
     assert checkout.starts() == ["0.0", "1.0"]  # not started again
-    tpu_vm("stop.sh")  # nothing is left to stop
+    tpu_vm("stop")  # nothing is left to stop
     for state in (tmp_path / "workers").glob("*/.inception_jax/exit_code"):
         state.unlink()  # as if the machines had been switched off
-    worker = checkout.folder / "launch" / "tpu_vm" / "worker.sh"
     home = tpu_vm.environment | {"HOME": str(tmp_path / "workers" / "0")}
-    lost = run(worker, "follow", env=home)
+    lost = run(tpu_vm.script, "worker_follow", env=home)
     assert (lost.returncode, lost.stderr.startswith("error: the run ended")) == (1, True)
-    tpu_vm("run.sh", "train", "--a", **checkout.plan(_0=["wait", 0], _1=["wait", 0]))
+    tpu_vm("run", "train", "--a", **checkout.plan(_0=["wait", 0], _1=["wait", 0]))
     assert checkout.starts() == ["0.0", "0.1", "1.0", "1.1"]
 
 
@@ -604,13 +627,13 @@ class FakeSlurm:
         return result
 
     def requeued(self) -> list[str]:
-        """What was asked of scontrol besides names and addresses."""
+        """The calls of scontrol that do not ask for names and addresses."""
         return self._requeued.read_text().splitlines() if self._requeued.exists() else []
 
 
 @pytest.fixture
 def fake_slurm(checkout, tmp_path) -> FakeSlurm:
-    """Two nodes of one process each."""
+    """A fake Slurm of two nodes with one process each."""
     return FakeSlurm(checkout, tmp_path)
 
 
@@ -645,7 +668,7 @@ def test_a_batch_script_goes_back_to_the_queue_after_42_alone(fake_slurm, ends, 
 
 
 def test_a_process_that_dies_of_sigterm_was_preempted(checkout):
-    """It did not listen yet; and the script around it lives on, which gets the signal, too."""
+    """It was not listening yet; the script around it gets the signal, too, and lives on."""
     python = checkout.record / "python"
     python.write_text("#!/bin/sh\nkill -TERM $PPID\nkill -TERM $$\n")
     python.chmod(0o755)
@@ -695,7 +718,7 @@ def test_a_task_of_an_array_takes_a_line(fake_slurm):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[slurm.Slurm]:
-    """Two nodes."""
+    """A real Slurm of two nodes on this machine."""
     if slurm.missing():
         pytest.skip(f"not installed (tests/apt_soak.txt): {', '.join(slurm.missing())}")
     if os.geteuid() != 0:
@@ -716,7 +739,7 @@ def test_slurm_takes_the_batch_scripts(cluster, checkout, script):
 
 @pytest.mark.soak
 def test_slurm_starts_again_after_42(cluster, checkout):
-    """And each process has all that JAX asks of Slurm."""
+    """Each process has the variables that JAX reads from Slurm."""
     plan = checkout.plan(_0=[42, 0], _1=[0, 0])
     job = cluster.submit(
         TRAIN, "--workdir", "a 'b' $HOME", cwd=checkout.folder, PYTHON=sys.executable, **plan
@@ -741,7 +764,7 @@ def test_slurm_starts_again_after_42(cluster, checkout):
     ("ends", "exit_code"), [((1, 1), "1:0"), ((1, 42), "1:0"), (("die", 42), "137:0")]
 )
 def test_slurm_does_not_start_again_after_an_error(cluster, checkout, ends, exit_code):
-    """Not even when another process, which lost its peer, asks for it."""
+    """Another process, which lost its peer, may ask for a restart: there is none."""
     plan = checkout.plan(_0=[ends[0]], _1=[ends[1]])
     job = cluster.submit(TRAIN, cwd=checkout.folder, PYTHON=sys.executable, **plan)
     done = cluster.wait(job, "COMPLETED", "FAILED")
@@ -751,7 +774,7 @@ def test_slurm_does_not_start_again_after_an_error(cluster, checkout, ends, exit
 @pytest.mark.soak
 @pytest.mark.parametrize("limit", [1, 60], ids=["by the clock", "by hand"])
 def test_slurm_warns_the_processes_before_the_time_is_up(cluster, checkout, limit):
-    """They save, and the job goes on later. One minute is less than the two of the warning."""
+    """They save, and the job goes on later. One minute is less than the warning's two."""
     plan = checkout.plan(_0=["wait", 0], _1=["wait", 0])
     job = cluster.submit(
         TRAIN, cwd=checkout.folder, options=("--nodes=2", f"--time={limit}"),
@@ -809,7 +832,7 @@ def test_a_slurm_sweep_takes_a_line_a_task(cluster, checkout):
     ],
 )
 def test_slurm_processes_share_the_gpus_of_a_node(cluster, checkout, options, devices):
-    """With a list of GPUs such as Slurm gives; that they are GPUs is not tested."""
+    """With a list of GPUs as Slurm gives it; this machine has none."""
     plan = checkout.plan(**{f"_{k}": [0] for k in range(len(devices))})
     job = cluster.submit(
         TRAIN, cwd=checkout.folder, options=("--nodes=2", *options),

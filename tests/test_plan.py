@@ -1,4 +1,4 @@
-"""Planning: what a compiled TPU program says, and the real command without a TPU."""
+"""The plan command without a TPU, and what it reads from a compiled program."""
 
 import importlib.util
 import json
@@ -15,10 +15,17 @@ from conftest import ROOT
 
 from inception_jax.errors import UsageError, UserError
 from inception_jax.runtime import devices
-from inception_jax.tools.plan import compiled, estimate, topology
-from inception_jax.tools.plan.compiled import Collective, LayerCycles, OutOfMemory
-from inception_jax.tools.plan.estimate import COMPILATIONS, Trial, guess_largest, search_largest
-from inception_jax.tools.plan.lowered_step import Step
+from inception_jax.tools.plan import compiler, estimate, hlo_text, topology
+from inception_jax.tools.plan.compiled_step import CompiledStep
+from inception_jax.tools.plan.compiler import OutOfMemory
+from inception_jax.tools.plan.hlo_text import Collective, LayerCycles
+from inception_jax.tools.plan.largest_batch import (
+    COMPILATIONS,
+    Trial,
+    conclude,
+    guess_largest,
+    search_largest,
+)
 
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is for Linux on x86"
@@ -65,8 +72,8 @@ replica_groups=mesh['a'=8] {'a'}, to_apply=%region_1.2
 
 
 def test_transfers_with_their_sizes():
-    """A start and its done are one transfer, a tuple counts by types; nothing else counts."""
-    assert compiled.collectives(compiled.instructions(PROGRAM)) == [
+    """A start and its done are one transfer; the arrays of a tuple count by dtype."""
+    assert hlo_text.collectives(hlo_text.instructions(PROGRAM)) == [
         Collective("all-reduce", "bf16", arrays=2, bytes=2 * (64 + 7 * 7 * 3 * 64)),
         Collective("all-gather", "f32", arrays=1, bytes=64),
         Collective("all-reduce", "f32", arrays=2, bytes=32 + 4),
@@ -74,14 +81,14 @@ def test_transfers_with_their_sizes():
 
 
 def test_cycles_by_layer():
-    program = compiled.instructions(PROGRAM)
-    assert compiled.total_cycles(program) == 1825 + 75 + 10
-    assert compiled.unestimated(program) == {"select-and-scatter": 1}
+    program = hlo_text.instructions(PROGRAM)
+    assert hlo_text.total_cycles(program) == 1825 + 75 + 10
+    assert hlo_text.unestimated(program) == {"select-and-scatter": 1}
     layers = ["pool1/3x3_s2", "inception_3a", "inception_3b"]
-    assert compiled.cycles_by_layer(program, layers) == [
+    assert hlo_text.cycles_by_layer(program, layers) == [
         LayerCycles("pool1/3x3_s2", 0, 0, unestimated=1),
         LayerCycles("inception_3a", 1825, 75, unestimated=0),
-        LayerCycles(compiled.UNNAMED, 10, 0, unestimated=0),
+        LayerCycles(hlo_text.UNNAMED, 10, 0, unestimated=0),
     ]
 
 
@@ -94,29 +101,29 @@ def test_cycles_by_layer():
         ("jit(train_step)/jvp(conv1/7x7_s2)/pool1/cond/reduce_window_max", "pool1"),
         ("jit(train_step)/update/mul", "update"),
         ("jit(train_step)/vmap(update)/mul", "update"),
-        ("jit(train_step)/transpose(jvp(conv1/7x7_s2x))/mul", compiled.OTHER),
-        ("jit(train_step)/reduce_sum", compiled.OTHER),
-        ("", compiled.UNNAMED),
+        ("jit(train_step)/transpose(jvp(conv1/7x7_s2x))/mul", hlo_text.OTHER),
+        ("jit(train_step)/reduce_sum", hlo_text.OTHER),
+        ("", hlo_text.UNNAMED),
     ],
 )
 def test_names_of_layers(name, layer):
     layers = ["conv1/7x7_s2", "pool1", "loss3", "loss3/classifier", "update"]
-    assert compiled.layer_of(name, layers) == layer
+    assert hlo_text.layer_of(name, layers) == layer
 
 
 def test_refusals():
-    """As libtpu 0.0.42 says it, and as XLA does."""
+    """The messages of libtpu 0.0.42 and of XLA."""
     told = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
     told += "temporaries (24.06G) exceeds available HBM (15.75G)."
     expected = OutOfMemory(needed=round(24.06 * 2**30), available=round(15.75 * 2**30))
-    assert compiled.parse_out_of_memory(told) == expected
+    assert compiler.parse_out_of_memory(told) == expected
     used = "Ran out of memory in memory space hbm. Used 24.06G of 15.75G hbm. Exceeded hbm capacity"
-    assert compiled.parse_out_of_memory(used) == expected
-    assert compiled.parse_out_of_memory("INTERNAL: something else") is None
+    assert compiler.parse_out_of_memory(used) == expected
+    assert compiler.parse_out_of_memory("INTERNAL: something else") is None
 
 
 def fixed_and_growing(fixed: int, each: int, available: int):
-    """A compiler whose programs take so many bytes; it remembers what it was asked."""
+    """A compiler whose programs take `fixed + each * batch` bytes, and the batches it was given."""
     asked = []
 
     def try_batch(batch_size: int) -> Trial:
@@ -152,6 +159,23 @@ def test_one_program_and_the_state_alone_give_a_line():
     assert guess_largest([Trial(0, 1000, True), Trial(100, 4000, True)], 10_000, 8) == 296
 
 
+def test_no_largest_batch_is_guessed_where_memory_does_not_grow():
+    """As for a network so small that its images fit into the compiler's rounding."""
+    for needed in (1000, 900):
+        trials = [Trial(0, 1000, True), Trial(8, needed, True)]
+        assert guess_largest(trials, 10_000, 8) is None
+        found = conclude(trials, 10_000, 8)
+        assert (found["largest_batch_size"], found["largest_batch_size_known"]) == (None, "unknown")
+    try_batch, asked = fixed_and_growing(1000, 0, 10_000)
+    search_largest(trials, try_batch, 10_000, 8)
+    assert asked == [16, 32, 64, 128]
+
+
+def test_a_guessed_batch_is_not_negative():
+    trials = [Trial(0, 20_000, False), Trial(64, 30_000, False)]
+    assert guess_largest(trials, 10_000, 8) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -181,12 +205,12 @@ import json, sys
 import jax, jax.numpy as jnp
 from pathlib import Path
 from inception_jax.runtime import devices
-from inception_jax.tools.plan import compiled, topology
+from inception_jax.tools.plan import compiler, topology
 
 found = {}
 for name in ("v5e:1x1", "v5e:2x4", "v5e:16x16", "v4:2x2x2", "v3:2x2", "v5p:2x2x2", "v6e:2x4"):
-    slice = topology.find_slice(name)
-    found[name] = [slice.kind, slice.chips, len(slice.devices), slice.hosts, slice.device_bytes]
+    one = topology.find_slice(name)
+    found[name] = [one.kind, one.chips, len(one.devices), one.hosts, one.device_bytes]
 row = devices.make_mesh(topology.find_slice("v5e:4x4").devices).devices
 found["processes"] = [device.process_index for device in row]
 try:
@@ -207,8 +231,8 @@ w = jax.ShapeDtypeStruct((64, 128), jnp.float32, sharding=devices.replicated(mes
 for rows, file in ((64 * 1024, "fits"), (512 * 1024 * 1024, "refused")):
     x = jax.ShapeDtypeStruct((rows, 64), jnp.float32, sharding=devices.split_batch(mesh))
     step = jax.jit(jax.grad(loss), out_shardings=devices.replicated(mesh))
-    program = compiled.compile_within_memory(step.lower(w, x))
-    if isinstance(program, compiled.OutOfMemory):
+    program = compiler.compile_within_memory(step.lower(w, x))
+    if isinstance(program, compiler.OutOfMemory):
         found[file] = [program.needed, program.available]
     else:
         Path(sys.argv[1]).write_text(program.as_text())
@@ -220,7 +244,7 @@ print(json.dumps(found))
 @pytest.mark.soak
 @needs_compiler
 def test_small_programs_for_slices_that_are_not_here(tmp_path):
-    """In a process of its own: the compiler, once loaded, stays."""
+    """Runs in a process of its own: the compiler, once loaded, stays."""
     file = tmp_path / "program"
     result = subprocess.run(
         [sys.executable, "-c", COMPILES_A_LITTLE, file],
@@ -244,14 +268,14 @@ def test_small_programs_for_slices_that_are_not_here(tmp_path):
     assert found["fits"] == pytest.approx(2 * 2 * 64 * 128 * 64 * 1024 / 8, rel=0.1)
     needed, available = found["refused"]
     assert needed > 512 * 2**20 * (64 + 128) * 4 / 8 > available
-    program = compiled.instructions(Path(file).read_text())
-    (gradient,) = compiled.collectives(program)
+    program = hlo_text.instructions(Path(file).read_text())
+    (gradient,) = hlo_text.collectives(program)
     assert (gradient.kind, gradient.dtype, gradient.bytes) == ("all-reduce", "f32", 4 * 64 * 128)
-    layers = {row.name: row for row in compiled.cycles_by_layer(program, ["inception_3a", "pool3"])}
+    layers = {row.name: row for row in hlo_text.cycles_by_layer(program, ["inception_3a", "pool3"])}
     assert layers["inception_3a"].forward > 0
     assert layers["inception_3a"].backward > 0
     assert sum(row.forward + row.backward for row in layers.values()) == (
-        compiled.total_cycles(program)
+        hlo_text.total_cycles(program)
     )
 
 
@@ -261,7 +285,7 @@ def test_help_fits_one_screen(command):
 
 @pytest.fixture
 def small_slice(monkeypatch) -> topology.Slice:
-    """This machine's CPU as the one device of a slice, whatever is asked for."""
+    """Every slice becomes one device, this machine's CPU."""
     cpu = jax.devices()[:1]
     small = topology.Slice("v5e:1x1", "cpu", chips=1, hosts=1, devices=cpu, device_bytes=2**30)
     monkeypatch.setattr(topology, "find_slice", lambda name: small)
@@ -273,7 +297,7 @@ PLAN = ("plan", "--config", "configs/smoke.py", "--topology", "v5e:1x1")
 
 
 def test_the_command_tells_what_the_compiler_says(command, small_slice):
-    """The CPU's, which has all but cycles; of the step that `train` runs."""
+    """The CPU's compiler estimates the step that `train` runs, without cycles."""
     found = json.loads(command(*PLAN, "--json").stdout)
     assert (found["chips"], found["batch_size_per_device"], found["fits"]) == (1, 16, True)
     assert found["flops"] == pytest.approx(found["describe_flops"], rel=0.2)
@@ -285,20 +309,23 @@ def test_the_command_tells_what_the_compiler_says(command, small_slice):
 
 
 def test_a_table_of_a_step_that_fits_and_of_one_that_does_not(command, small_slice, monkeypatch):
-    """The larger is refused, as a TPU's compiler does it: no program, and only what it needs."""
+    """The larger one is refused as by a TPU's compiler: no program, only the memory it needs."""
 
     def compile_step(config, mesh):
         size = config.data.batch_size
         if size > 64:
-            return Step(OutOfMemory(2**24 * size, 2**30), state_bytes=0)
+            return CompiledStep(OutOfMemory(2**24 * size, 2**30), state_bytes=0)
         program = jax.jit(lambda x: x + 1).lower(np.zeros(size, np.float32)).compile()
-        return Step(program, state_bytes=0)
+        return CompiledStep(program, state_bytes=2**20 if size == 1 else 0)
 
     monkeypatch.setattr(estimate, "compile_step", compile_step)
     fits = command(*PLAN, "--batch_size", 64, "--search")
     assert "yes" in fits.stdout
     assert "estimated cycles" in fits.stdout
     assert "compiling for 64 images a step: a matter of minutes" in fits.stderr.splitlines()
+    unknown = command(*PLAN, "--batch_size", 1, "--json")
+    assert json.loads(unknown.stdout)["largest_batch_size"] is None
+    assert "unknown: these images need no more" in command(*PLAN, "--batch_size", 1).stdout
     refused = command(*PLAN, "--batch_size", 4096)
     assert "NO" in refused.stdout
     assert "extrapolated" in refused.stdout
@@ -323,7 +350,7 @@ def test_errors_of_the_compiler_are_one_line(command):
 @needs_compiler
 @pytest.mark.soak
 def test_googlenet_on_a_slice(command):
-    """Few images a chip, for which the compiler takes a minute instead of three."""
+    """With few images a chip: the compiler takes a minute instead of three."""
     arguments = ("--config", "configs/googlenet.py", "--config.model.dtype=bfloat16")
     result = command("plan", *arguments, "--topology", "v5e:2x4", "--batch_size", 64, "--json",
                      process=True)  # fmt: skip

@@ -1,13 +1,11 @@
-"""Sweeps: how runs are put together."""
+"""Sweeps: runs put together from parts, and their shares of the GPUs."""
 
-import importlib
 import subprocess
 
 import pytest
-from conftest import ROOT
 
 from inception_jax.errors import UsageError
-from inception_jax.launching import sweeps
+from inception_jax.launching import gpus, sweeps
 from inception_jax.launching.sweeps import Run, config, grid, named, product, seeds
 
 
@@ -43,26 +41,26 @@ def test_flags_come_back_from_a_shells_line(tmp_path):
         ("return []", "has no runs"),
         ("return [1]", "yields a int"),
         ("return config('configs/smoke.py') * 2", "two runs are called smoke"),
-        ("return config('configs/smoke.py', 'a/b')", "'a/b' is no name"),
+        ("return config('configs/smoke.py', 'a/b')", "'a/b' cannot be the name of a folder"),
         ("return seeds(1)", "seed=0 has no config"),
         ("return product(config('configs/smoke.py'), named({'x': {'model.widht': 1}}))", "widht"),
         ("return product(seeds(1), seeds(1))", "two parts of a run change seed"),
         ("return 1 / 0", "ZeroDivisionError"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_runs(tmp_path, body, message):
+def test_a_wrong_sweep_is_refused_before_anything_runs(tmp_path, body, message):
     file = tmp_path / "sweep.py"
     file.write_text(
         "from inception_jax.launching.sweeps import config, named, product, seeds\n"
         f"def sweep():\n    {body}\n"
     )
     with pytest.raises(UsageError, match=message):
-        sweeps.load(str(file))
+        sweeps.read_sweep(str(file))
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
 def test_the_projects_own_sweeps_load(name):
-    assert len(sweeps.load(f"configs/sweeps/{name}.py")) >= 9
+    assert len(sweeps.read_sweep(f"configs/sweeps/{name}.py")) >= 9
 
 
 @pytest.mark.parametrize(
@@ -75,15 +73,13 @@ def test_the_projects_own_sweeps_load(name):
     ],
 )
 def test_runs_at_a_time_have_their_shares_of_the_gpus(monkeypatch, visible, jobs, shares):
-    monkeypatch.syspath_prepend(ROOT / "launch")
-    sweep = importlib.import_module("sweep")
-    gpus = 4
+    count = 4
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-        gpus = sweep.gpus_to_share()
-    found = [sweep.gpu_share(slot, jobs, gpus) for slot in range(jobs)]
+        count = gpus.count_gpus()
+    found = [gpus.for_job(slot, jobs, count) for slot in range(jobs)]
     assert found == [{"CUDA_VISIBLE_DEVICES": share} for share in shares]
-    assert sweep.gpu_share(0, 1, 0) == {}  # on a CPU
+    assert gpus.for_job(0, 1, 0) == {}  # on a CPU

@@ -24,8 +24,8 @@ from inception_jax.storage import workdir
 from inception_jax.tasks import make_task
 from inception_jax.tasks.classification.losses import total_loss
 from inception_jax.tools.doctor import data_checks as data_checks
-from inception_jax.tools.doctor.subject import Subject
-from inception_jax.tools.doctor.verdict import Verdict
+from inception_jax.tools.doctor.check_result import Status
+from inception_jax.tools.doctor.context import Context
 from inception_jax.training import loop
 from inception_jax.training.input import training_batches
 from inception_jax.training.optimizer import make_optimizer
@@ -159,8 +159,8 @@ def test_every_config_can_be_tried_for_20_steps(file):
 
 def test_the_doctor_warns_too():
     overrides = ["--config.training.total=4 steps"]  # the average starts after 5
-    found = data_checks.network(Subject("configs/smoke.py", overrides))
-    assert found.verdict == Verdict.WARNING
+    found = data_checks.network(Context("configs/smoke.py", overrides))
+    assert found.status == Status.WARNING
     assert "training.average_start is 5 steps and training.total 4: no step" in found.found
     assert "raise training.total" in found.remedy
 

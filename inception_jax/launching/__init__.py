@@ -1,1 +1,1 @@
-"""Many runs: what they are, said in a file."""
+"""Commands in several processes, and sweeps of many runs, on one machine."""

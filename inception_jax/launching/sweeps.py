@@ -6,7 +6,7 @@ A sweep is a Python file with a function `sweep` that yields runs; `configs/swee
         widths = grid({"model.width": (0.5, 1.0)})
         yield from product(config("configs/digits.py"), widths, seeds(3))
 
-which are six runs, `digits_width=0.5_seed=0` and so on. Parts can be joined with + and nested.
+These are six runs, `digits_width=0.5_seed=0` and so on. Parts can be joined with + and nested.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ from inception_jax import paths
 from inception_jax.config.load import load_config
 from inception_jax.errors import UsageError
 
-# Names are those of folders, which commands take in lists with commas between them.
+# Names become names of folders, and commands take lists of folders with commas between them.
 _NAME = re.compile(r"[\w.=+-]+", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run, or a part of one: its name, its config file, and what is changed.
+    """A run, or a part of one: its name, its config file, and the changed fields.
 
-    `overrides` is {"model.width": 0.5}; `config` may have arguments, and is "" in a part without.
+    `overrides` is as {"model.width": 0.5}. `config` may have arguments; a part without one has "".
     """
 
     name: str
@@ -45,12 +45,12 @@ class Run:
 
 
 def config(file: str, name: str = "") -> list[Run]:
-    """One run of a config file, `configs/x.py[:name=value]`, called as the file or `name`."""
+    """One run of a config file, `configs/x.py[:name=value]`; `name` replaces the file's name."""
     return [Run(name or Path(file.partition(":")[0]).stem, file)]
 
 
 def named(overrides: Mapping[str, Mapping[str, Any]]) -> list[Run]:
-    """A list: {"wide": {"model.width": 1.25}, "base": {}}."""
+    """Parts by name, with their fields: {"wide": {"model.width": 1.25}, "base": {}}."""
     return [Run(name, overrides=changed) for name, changed in overrides.items()]
 
 
@@ -68,12 +68,12 @@ def grid(fields: Mapping[str, Sequence[Any]]) -> list[Run]:
 
 
 def seeds(count: int) -> list[Run]:
-    """Seeds 0, 1, ..."""
+    """Parts with the seeds 0 to `count` - 1."""
     return grid({"seed": range(count)})
 
 
 def product(*parts: Iterable[Run]) -> list[Run]:
-    """All combinations, nested: one of each part, in the order of the parts.
+    """All combinations of one run from each part; the last part varies fastest.
 
     Raises:
       UsageError: two parts name a config, or change the same field.
@@ -93,12 +93,12 @@ def _join(parts: Sequence[Run]) -> Run:
     return Run("_".join(part.name for part in parts if part.name), "".join(files), overrides)
 
 
-def load(file: str, overrides: Sequence[str] = ()) -> list[Run]:
-    """The runs of a sweep file; every config is loaded once, so that no run fails at its start.
+def read_sweep(file: str, overrides: Sequence[str] = ()) -> list[Run]:
+    """Reads the runs of a sweep file, and every config once, so that no run fails at its start.
 
     Args:
-      file: with a function `sweep`.
-      overrides: of all runs, as --config.data.data_dir=/data.
+      file: a Python file with a function `sweep`.
+      overrides: changed fields of all runs, as --config.data.data_dir=/data.
 
     Raises:
       UsageError: no such file, an error in it, no runs, two of a name, a wrong name or config.
@@ -120,7 +120,7 @@ def load(file: str, overrides: Sequence[str] = ()) -> list[Run]:
         if not isinstance(run, Run):
             raise UsageError(f"{file}: sweep yields a {type(run).__name__}, not a run")
         if not _NAME.fullmatch(run.name) or run.name.startswith("."):
-            raise UsageError(f"{file}: {run.name!r} is no name for a folder")
+            raise UsageError(f"{file}: {run.name!r} cannot be the name of a folder")
         if run.name in names:
             raise UsageError(f"{file}: two runs are called {run.name}")
         names.add(run.name)
@@ -135,5 +135,5 @@ def load(file: str, overrides: Sequence[str] = ()) -> list[Run]:
 
 
 def flags_file(runs: Iterable[Run], output: Path, overrides: Sequence[str]) -> str:
-    """A line of flags for each run, for launch/slurm/sweep.sbatch."""
+    """Flags for launch/slurm/sweep.sbatch: a line for each run, quoted as in a shell."""
     return "".join(shlex.join([*run.flags(output / run.name), *overrides]) + "\n" for run in runs)

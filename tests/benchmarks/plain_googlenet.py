@@ -18,7 +18,7 @@ from jax import lax
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from inception_jax.tools.benchmark import throughput
-from inception_jax.tools.benchmark.peers.answering import read_spec, say, serve
+from inception_jax.tools.benchmark.peers.answering import answer, read_spec, serve
 
 #           1x1 3x3red 3x3 5x5red 5x5 pool
 MODULES = {
@@ -177,7 +177,7 @@ def main() -> None:
     shape = spec["batch_size"], spec["image_size"], spec["image_size"], 3
     images = jax.random.normal(jax.random.key(1), shape)
     steps = {"train": training_steps, "forward": forwards}[spec["work"]](spec, images)
-    say(ready={"version": jax.__version__})
+    answer(ready={"version": jax.__version__})
     serve(
         lambda: throughput.measure(
             steps, spec["batch_size"], spec["warm_up_batches"], spec["seconds"]

@@ -1,4 +1,4 @@
-"""What the TPU compiler says of the plain network's training step, to hold `plan` against.
+"""The TPU compiler's estimate of the plain network's training step, to compare `plan` with.
 
 Run: python tests/benchmarks/plain_plan.py [--topology v5e:2x4] [--batch_size 2048]
 
@@ -20,7 +20,8 @@ import plain_googlenet  # type: ignore[import-not-found]  # beside this file
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from inception_jax.runtime import devices
-from inception_jax.tools.plan import compiled, topology
+from inception_jax.tools.plan import hlo_text, topology
+from inception_jax.tools.plan.compiler import OutOfMemory, compile_within_memory
 
 CLASSES, IMAGE_SIZE = 1000, 224
 
@@ -63,7 +64,7 @@ def main() -> None:
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     step = jax.jit(train_step, donate_argnums=(0, 1), out_shardings=same)
-    program = compiled.compile_within_memory(
+    program = compile_within_memory(
         step.lower(
             params,
             params,
@@ -72,15 +73,15 @@ def main() -> None:
             described(key.shape, key.dtype, same),
         )
     )
-    if isinstance(program, compiled.OutOfMemory):
+    if isinstance(program, OutOfMemory):
         sys.exit(f"it takes {program.needed:,} bytes of {program.available:,}")
     memory = program.memory_analysis()
     assert memory is not None
-    lines = compiled.instructions(program.as_text() or "")
+    lines = hlo_text.instructions(program.as_text() or "")
     found = {
-        "estimated_cycles": compiled.total_cycles(lines),
+        "estimated_cycles": hlo_text.total_cycles(lines),
         "peak_bytes": memory.peak_memory_in_bytes,
-        "without_estimate": compiled.unestimated(lines),
+        "without_estimate": hlo_text.unestimated(lines),
     }
     print(json.dumps(found))
 

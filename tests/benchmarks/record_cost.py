@@ -1,10 +1,10 @@
-"""What metrics and checkpoints cost a run: the time that its loop waits for them.
+"""The cost of metrics and checkpoints: the time that the training loop waits for them.
 
 Run: python tests/benchmarks/record_cost.py [--config configs/digits.py] [--config.FIELD=VALUE ...]
 
 Trains the config in a temporary folder. Counts the calls that write metrics and begin to save, and
-at the end the wait until everything is on disk. What a save does beside the next steps is not in
-it: compare runs with more and fewer checkpoints for that.
+at the end the wait until everything is on disk. The work of a save that runs beside the next steps
+is not in it: compare runs with more and fewer checkpoints for that.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def clock(what: str) -> Iterator[None]:
 
 
 class Timed(Record):
-    """A record, and the time in it."""
+    """A record that counts its calls and the time in them."""
 
     def __init__(self, record: Record):
         self._record = record

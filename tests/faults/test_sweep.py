@@ -1,7 +1,6 @@
 """A sweep whose runs fail, or that is stopped or killed, goes on where it was."""
 
 import contextlib
-import importlib
 import json
 import random
 import shutil
@@ -20,6 +19,7 @@ from run_folders import write_run
 
 from inception_jax import cli
 from inception_jax.errors import ExitCode
+from inception_jax.launching import run_queue, sweep
 from inception_jax.storage import locks
 from inception_jax.tools.report import run_folder
 
@@ -43,7 +43,7 @@ def start(environment: dict[str, str], file: Path, output: Path) -> subprocess.P
 
 
 def events(output: Path, kind: str) -> list[str]:
-    """The runs to which this has happened."""
+    """The runs with such an event, in order."""
     journal = output / "journal.jsonl"
     lines = journal.read_text().splitlines() if journal.exists() else []
     return [line["run"] for line in map(json.loads, lines) if line["event"] == kind]
@@ -74,7 +74,7 @@ def sweep():
     assert "error: no prepared data" in log
 
 
-# In place of a run: ends as it is told. SIGTERM comes as a launcher sends it: to the sweep alone.
+# A stand-in for a run. "stop" sends SIGTERM as a launcher does, to the sweep alone.
 STAND_IN = """
 import os, signal, sys
 saving = lambda *_: sys.exit(42)
@@ -88,12 +88,10 @@ sys.exit(int(sys.argv[1]))
 
 
 class StandIns:
-    """A sweep of runs that do, start by start, what is given for each."""
+    """A sweep of stand-ins, each with an action for each start."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path):
-        monkeypatch.syspath_prepend(ROOT / "launch")
-        self._sweep = importlib.import_module("sweep")
-        monkeypatch.setattr(self._sweep, "start", self._start)
+        monkeypatch.setattr(run_queue, "start", self._start)
         self.output = folder / "runs"
         self._file = folder / "sweep.py"
         self.starts: list[str] = []
@@ -107,14 +105,14 @@ class StandIns:
         self._plan, self.starts = {name: list(actions) for name, actions in plan.items()}, []
         argv = [str(self._file), "--output", str(self.output), *flags]
         with process_state_kept():
-            return cli.invoke(self._sweep.main, self._sweep.make_parser(), argv)
+            return cli.invoke(sweep.main, sweep.make_parser(), argv)
 
-    def _start(self, run: Any, sweep: Any, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _start(self, run: Any, record: Any, variables: dict[str, str]) -> subprocess.Popen[bytes]:
         self.starts.append(run.name)
         action = self._plan[run.name].pop(0)
         if action == "0":
-            shutil.rmtree(sweep.workdir(run), ignore_errors=True)  # what a lock has left
-            write_run(sweep.workdir(run), config="configs/smoke.py")
+            shutil.rmtree(record.workdir(run), ignore_errors=True)  # left by a lock
+            write_run(record.workdir(run), config="configs/smoke.py")
         logs = self.output / "logs"
         logs.mkdir(exist_ok=True)
         (logs / f"{run.name}.log").write_text(f"the last words of {run.name}\n")
@@ -153,7 +151,7 @@ def test_a_sweep_that_is_stopped_goes_on(stand_ins: StandIns):
 
 
 def test_a_sweep_that_was_killed_goes_on(stand_ins: StandIns):
-    """Leaves one run done, one still saving, and half a line at the journal's end."""
+    """It left one run done, one still saving, and half a line at the journal's end."""
     assert stand_ins(a=["0"], b=["1"])[0] == ExitCode.ERROR
     with (stand_ins.output / "journal.jsonl").open("a") as journal:
         journal.write('{"run": "a", "eve')
@@ -168,7 +166,7 @@ def test_a_sweep_that_was_killed_goes_on(stand_ins: StandIns):
 
 @pytest.mark.slow
 def test_eight_runs_killed_twice_are_eight_runs(command: Command, tmp_path: Path):
-    """A few of them without kills, which is what the numbers are compared with."""
+    """Their metrics are those of two runs without kills."""
     file, few = tmp_path / "sweep.py", tmp_path / "few.py"
     file.write_text(SWEEP.replace("SEEDS", "4"))
     few.write_text(SWEEP.replace("SEEDS", "1"))

@@ -1,4 +1,4 @@
-"""On what machine something was measured."""
+"""The machine and the versions with which something was measured."""
 
 import importlib.metadata
 import os
@@ -22,12 +22,12 @@ def environment_of(libraries: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def summary(described: dict[str, Any]) -> list[str]:
-    """`described` for a person, in one line."""
-    libraries = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
+def summary(machine: dict[str, Any]) -> list[str]:
+    """The machine in one line, for a person."""
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return [
-        f"{described['cpus']} CPUs ({described['processor']}), devices: "
-        f"{', '.join(described['devices'])}; Python {described['python']}, {libraries}"
+        f"{machine['cpus']} CPUs ({machine['processor']}), devices: "
+        f"{', '.join(machine['devices'])}; Python {machine['python']}, {libraries}"
     ]
 
 

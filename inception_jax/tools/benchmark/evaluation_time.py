@@ -1,12 +1,11 @@
-"""How fast images are evaluated over many crops, next to one crop of each and the network alone.
+"""Speed of an evaluation over many crops, beside one crop and the network alone.
 
-All at the same batch size, by turns, and both evaluations on the same images over and over:
-reading, decoding, cutting the crops, the network, averaging and the counts on the host. The
-relative cost is the time of an image over so many crops, divided by their number times that of one
-crop: 1 means that nothing is lost by cutting, dealing out and averaging. The forward pass is that
-of `benchmark step`, on random images that lie on the devices; the share of its speed that crops are
-evaluated at says what all but the network costs. Weights are the initial ones: all have the same
-speed.
+All have the same batch size and are measured by turns, both evaluations on the same images over and
+over: reading, decoding, cutting the crops, the network, averaging and the counts on the host. The
+relative cost is the time of an image over n crops, divided by n times that of one crop: 1 means
+that cutting and averaging cost nothing. The forward pass is that of `benchmark step`, on random
+images that lie on the devices; the share of it is the speed of crops divided by its speed. Weights
+are the initial ones: all have the same speed.
 """
 
 import contextlib
@@ -34,8 +33,8 @@ LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 Result = dict[str, Any]
 
 
-class Endless:
-    """A source over and over."""
+class RepeatedSource:
+    """A source whose examples repeat without end."""
 
     def __init__(self, source: Source):
         self._source = source
@@ -49,16 +48,16 @@ class Endless:
 
 
 def measure(config: ConfigDict, crops: int, seconds: float, repeats: int) -> Result:
-    """Measures by turns.
+    """Measures both evaluations and the network by turns.
 
     Args:
       config: data.batch_size is in crops; images are those of evaluation.split.
-      crops: 10 or 144.
-      seconds: of each measurement; one batch of images at least.
-      repeats: of each.
+      crops: the number of crops of each image, 10 or 144.
+      seconds: the time of each measurement, with one batch of images at least.
+      repeats: measurements of each kind.
 
     Returns:
-      What --json prints. Speeds and ratios are {"median", "min", "max", "repeats": [...]}.
+      The fields of --json. Speeds and ratios are {"median", "min", "max", "repeats": [...]}.
 
     Raises:
       UserError, UsageError: as `open_source`; a batch that devices cannot share evenly.
@@ -67,19 +66,19 @@ def measure(config: ConfigDict, crops: int, seconds: float, repeats: int) -> Res
     devices.check_batch_size(config.data.batch_size, mesh)
     source = open_source(config.data, config.evaluation.split, config.model.num_classes)
     network = build(network_config(config))
-    measured = {count: _Measured(network, config, mesh, source, count) for count in (1, crops)}
+    evaluations = [_Evaluation(network, config, mesh, source, count) for count in (1, crops)]
     batch_size = config.data.batch_size
     batch = fake_batch(config, slice(batch_size))
     forward_passes = step_time.forward_passes(config, network, batch, mesh)
     forward: list[float] = []
     for _ in progress.track(range(repeats), "repeat", repeats):
-        for one in measured.values():
-            one.repeat(seconds)
+        for evaluation in evaluations:
+            evaluation.repeat(seconds)
         network_alone = throughput.measure(
             forward_passes, batch_size, step_time.WARM_UP_STEPS, seconds
         )
         forward.append(network_alone.images_per_second)
-    single, many = (one.images_per_second for one in measured.values())
+    single, many = (evaluation.images_per_second for evaluation in evaluations)
     return {
         "machine": environment.environment_of(LIBRARIES),
         "config_name": config.name,
@@ -99,19 +98,21 @@ def measure(config: ConfigDict, crops: int, seconds: float, repeats: int) -> Res
     }
 
 
-class _Measured:
+class _Evaluation:
+    """An evaluation over so many crops, and its speeds so far."""
+
     def __init__(
         self, network: Network, config: ConfigDict, mesh: Mesh, source: Source, crops: int
     ):
         self._predictor = Predictor([(network, config)], mesh, crops=crops)
         self._weights = devices.replicate(network.initial(config.seed), mesh)
-        self._source = Endless(source)
+        self._source = RepeatedSource(source)
         self.images_per_second: list[float] = []
 
     def repeat(self, seconds: float) -> None:
-        """Warms up, compiling the first time, and measures."""
+        """Warms up, which compiles the first time, and measures."""
         tally = Tally(self._predictor.num_classes)
-        with self._answered(tally) as batches:
+        with self._counted_batches(tally) as batches:
             next(batches)
             next(batches)
             start, images = time.perf_counter(), 0
@@ -120,8 +121,8 @@ class _Measured:
         self.images_per_second.append(images / passed)
 
     @contextlib.contextmanager
-    def _answered(self, tally: Tally) -> Iterator[Iterator[int]]:
-        """Counts images as an evaluation does; yields how many there were in each batch."""
+    def _counted_batches(self, tally: Tally) -> Iterator[Iterator[int]]:
+        """Counts hits as an evaluation does; yields the number of images in each batch."""
         classes = np.arange(len(self._source.class_names))
         with self._predictor.predict([self._weights], self._source, classes) as predictions:
 
@@ -133,8 +134,8 @@ class _Measured:
             yield counted()
 
 
-def table(result: Result) -> Table:
-    """Speeds and the relative cost."""
+def result_table(result: Result) -> Table:
+    """A table of speeds and of the relative cost."""
     title = f"evaluation of {result['config_name']}, {result['image_size']} pixels, batches of "
     lines = Table(title=f"{title}{result['batch_size']} crops")
     lines.add_column("what")
@@ -154,5 +155,5 @@ def table(result: Result) -> Table:
 
 
 def summary(result: Result) -> list[str]:
-    """On what machine it was measured."""
+    """The machine with which it was measured."""
     return environment.summary(result["machine"])

@@ -1,11 +1,10 @@
-"""How long `train` takes to the end of its first step, with nothing compiled and again.
+"""Time of `train` to the end of its first step, with an empty compilation cache and a full one.
 
 Each start is the command itself in a process of its own, on random images, in a new workdir, with
-JAX's defaults for what is kept of compiled programs. It is cold with an empty cache folder of the
-user, and warm with what the cold start left in it. `prepared` is the time until the step is asked
-for: imports, the network, its initial state, the first batch; what is left is compiling and the
-step. The files of Python and of libraries are in the system's cache after the first start, which
-does not count.
+JAX's default compilation cache. A cold start has an empty cache folder, and a warm start has what
+the cold one left in it. `prepared` is the time until the step begins to compile: imports, the
+network, its initial state, the first batch. The rest is compiling and the step. The files of Python
+and of libraries are in the system's cache after the first start, which does not count.
 """
 
 import os
@@ -26,23 +25,23 @@ from inception_jax.tools.benchmark import environment, throughput
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
-# What `train` says.
+# Parts of the log lines of `train`.
 _PREPARED, _FIRST_STEP = "compiling the training step", "step 1/"
 
 Result = dict[str, Any]
 
 
 def measure(config: ConfigDict, file: str, overrides: Sequence[str], repeats: int) -> Result:
-    """Starts by turns, cold and warm.
+    """Starts `train` by turns, cold and warm.
 
     Args:
       config: the loaded config, for its name.
-      file: its file, as `train` takes it.
-      overrides: of its fields.
-      repeats: of each.
+      file: the config's file, as `train` takes it.
+      overrides: changed fields of the config.
+      repeats: starts of each kind.
 
     Returns:
-      What --json prints. Times and the ratio are {"median", "min", "max", "repeats": [...]}.
+      The fields of --json. Times and the ratio are {"median", "min", "max", "repeats": [...]}.
 
     Raises:
       UserError: `train` fails.
@@ -72,7 +71,11 @@ def measure(config: ConfigDict, file: str, overrides: Sequence[str], repeats: in
 
 
 def _start(file: str, overrides: Sequence[str], folder: Path, cache: Path) -> tuple[float, float]:
-    """Seconds until the step is asked for, and until it is done; ends the run then."""
+    """Starts `train` and ends it after its first step.
+
+    Returns:
+      Seconds until the step begins to compile, and until it is done.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as workdir:
         command = [
             sys.executable, "-m", "inception_jax.train", "--config", file, "--workdir", workdir,
@@ -84,7 +87,7 @@ def _start(file: str, overrides: Sequence[str], folder: Path, cache: Path) -> tu
             for name, value in os.environ.items()
             if "COMPILATION_CACHE" not in name and "PERSISTENT_CACHE" not in name
         } | {"XDG_CACHE_HOME": str(cache)}
-        begin, prepared, said = time.perf_counter(), 0.0, "it said nothing"
+        begin, prepared, last_line = time.perf_counter(), 0.0, "it wrote nothing"
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
@@ -92,18 +95,18 @@ def _start(file: str, overrides: Sequence[str], folder: Path, cache: Path) -> tu
             try:
                 for line in process.stderr:
                     passed = time.perf_counter() - begin
-                    said = line.strip() or said
+                    last_line = line.strip() or last_line
                     if _PREPARED in line:
                         prepared = passed
                     if _FIRST_STEP in line:
                         return prepared, passed
             finally:
                 process.kill()
-    raise UserError(f"train ended before its first step: {said}")
+    raise UserError(f"train ended before its first step: {last_line}")
 
 
-def table(result: Result) -> Table:
-    """Times to the first step."""
+def result_table(result: Result) -> Table:
+    """A table of the times to the first step."""
     lines = Table(title=f"start of {result['config_name']}, batches of {result['batch_size']}")
     lines.add_column("what")
     for heading in ("median", "min..max"):
@@ -118,5 +121,5 @@ def table(result: Result) -> Table:
 
 
 def summary(result: Result) -> list[str]:
-    """On what machine it was measured."""
+    """The machine with which it was measured."""
     return environment.summary(result["machine"])

@@ -1,15 +1,15 @@
-"""How fast training steps and forward passes are, and next to other programs.
+"""Speed of training steps and of forward passes, alone or beside other programs.
 
 The training step is the one that `train` runs: distortions, the network with its auxiliary heads,
-back, update, metrics. The forward pass is that of inference. Both on one batch of random images
-that lies on the devices, over and over: nothing is read. Weights are the initial ones.
+gradients, update, metrics. The forward pass is that of inference. Both run on one batch of random
+images that lies on the devices: nothing is read. Weights are the initial ones.
 
 A peer does the same work with the same batch size in a process of its own, on the CPU: forward,
-loss with auxiliary heads, back, an update with momentum and weight decay. torchvision is its
-GoogLeNet, which has batch normalisation and no LRN (configs/torchvision.py is that network),
-channels_last, the faster of its layouts on a CPU. plain is the paper's network as a textbook writes
-it in JAX, without any of our special forms: tests/benchmarks/plain_googlenet.py. We and the peer
-take turns within each repeat, and who is not measured rests.
+loss with auxiliary heads, gradients, an update with momentum and weight decay. `torchvision` is its
+GoogLeNet, with batch normalisation and without LRN (configs/torchvision.py is that network), in
+channels_last, the faster of its layouts on a CPU. `plain` is the paper's network as a textbook
+writes it in JAX, without this package's kernels: tests/benchmarks/plain_googlenet.py. Both sides
+take turns within each repeat, and the one that is not measured rests.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from inception_jax.runtime import devices, progress
 from inception_jax.tasks import make_task
 from inception_jax.tools.benchmark import environment, throughput
 from inception_jax.tools.benchmark.peers import process
-from inception_jax.tools.plan.lowered_step import EXAMPLES
+from inception_jax.tools.plan.compiled_step import EXAMPLES
 from inception_jax.training.input import fake_batch
 from inception_jax.training.setup import make_step
 from inception_jax.training.timetable import make_timetable
@@ -48,25 +48,25 @@ Clock = Callable[[], throughput.Speed]
 
 
 def measure(config: ConfigDict, peer: str | None, seconds: float, repeats: int) -> Result:
-    """Measures by turns.
+    """Measures steps and forward passes by turns.
 
     Args:
-      config: of a training.
+      config: a training config.
       peer: one of PEERS, or None.
-      seconds: of each measurement; one step at least.
-      repeats: of each.
+      seconds: the time of each measurement, with one step at least.
+      repeats: measurements of each kind.
 
     Returns:
-      What --json prints. Speeds and ratios are {"median", "min", "max", "repeats": [...]}.
+      The fields of --json. Speeds and ratios are {"median", "min", "max", "repeats": [...]}.
 
     Raises:
       UserError: the peer cannot be run.
-      UsageError: the config is wrong, or the peer is to run beside an accelerator.
+      UsageError: the config is wrong, or there is a peer and JAX uses an accelerator.
     """
     config, mesh = resolve(config), devices.make_mesh()
     devices.check_batch_size(config.data.batch_size, mesh)
     if peer and jax.default_backend() != "cpu":
-        raise UsageError(f"{peer} is measured on the CPU: JAX_PLATFORMS=cpu puts us there, too")
+        raise UsageError(f"{peer} is measured on the CPU: set JAX_PLATFORMS=cpu to compare with it")
     network, batch_size = build(network_config(config)), config.data.batch_size
     batch = fake_batch(config, slice(batch_size))
 
@@ -107,10 +107,10 @@ def measure(config: ConfigDict, peer: str | None, seconds: float, repeats: int) 
     for work in WORK:
         result[f"{work}_images_per_second"] = throughput.spread(speeds[work])
         if peer:
-            theirs = speeds[f"{peer} {work}"]
-            result[f"peer_{work}_images_per_second"] = throughput.spread(theirs)
+            of_peer = speeds[f"{peer} {work}"]
+            result[f"peer_{work}_images_per_second"] = throughput.spread(of_peer)
             result[f"{work}_ratio"] = throughput.spread(
-                [our / their for our, their in zip(speeds[work], theirs, strict=True)]
+                [speed / other for speed, other in zip(speeds[work], of_peer, strict=True)]
             )
     return result
 
@@ -118,7 +118,7 @@ def measure(config: ConfigDict, peer: str | None, seconds: float, repeats: int) 
 def _training_steps(
     config: ConfigDict, network: Network, batch: HostBatch, mesh: Mesh
 ) -> Iterator[None]:
-    """Endless steps; when one is given out, the one before it is done."""
+    """Yields once a step without end; the step before it is done then."""
     step, state = make_step(
         make_task(config), config, network, make_timetable(config, EXAMPLES), mesh
     )
@@ -135,7 +135,7 @@ def _training_steps(
 def forward_passes(
     config: ConfigDict, network: Network, batch: HostBatch, mesh: Mesh
 ) -> Iterator[None]:
-    """Endless; when one is given out, the one before it is done."""
+    """Yields once a forward pass without end; the pass before it is done then."""
     params, batch_stats = devices.replicate(network.initial(config.seed), mesh)
     image = batch["image"]
     images = devices.to_devices(image.astype("float32") - image.mean(), mesh)
@@ -152,8 +152,8 @@ def forward_passes(
         yield
 
 
-def table(result: Result) -> Table:
-    """Speeds, and with a peer its own and the ratios."""
+def result_table(result: Result) -> Table:
+    """A table of speeds, with a peer also of its speeds and the ratios."""
     lines = Table(
         title=f"{result['config_name']}, {result['image_size']} pixels, {result['dtype']}, batches "
         f"of {result['batch_size']}"
@@ -167,14 +167,14 @@ def table(result: Result) -> Table:
         )
         if result["peer"]:
             name = result["peer"]["name"]
-            theirs, ratio = result[f"peer_{work}_images_per_second"], result[f"{work}_ratio"]
-            lines.add_row(f"  {name}", *throughput.cells(theirs, 2))
+            of_peer, ratio = result[f"peer_{work}_images_per_second"], result[f"{work}_ratio"]
+            lines.add_row(f"  {name}", *throughput.cells(of_peer, 2))
             lines.add_row(f"  ratio to {name}", *throughput.cells(ratio, 3))
     return lines
 
 
 def summary(result: Result) -> list[str]:
-    """On what machine it was measured."""
-    about, peer = result["machine"], result["peer"]
-    theirs = {peer["name"]: peer["version"]} if peer else {}
-    return environment.summary(about | {"versions": about["versions"] | theirs})
+    """The machine and the versions with which it was measured."""
+    machine, peer = result["machine"], result["peer"]
+    of_peer = {peer["name"]: peer["version"]} if peer else {}
+    return environment.summary(machine | {"versions": machine["versions"] | of_peer})

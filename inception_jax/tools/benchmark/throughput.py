@@ -1,4 +1,4 @@
-"""How fast an endless stream of batches is; the same clocks for us and for others."""
+"""Measures the speed of an endless stream of batches, and summarises repeated measurements."""
 
 import statistics
 import time
@@ -10,7 +10,10 @@ WARM_UP = 0.25
 
 
 class Speed(NamedTuple):
-    """The second number counts all threads of the process, and suffers less from other programs."""
+    """Images a second, and the CPU time of an image in all threads of this process.
+
+    The CPU time suffers less from other programs that run at the same time.
+    """
 
     images_per_second: float
     cpu_ms_per_image: float
@@ -20,10 +23,10 @@ def measure(batches: Iterator[Any], batch_size: int, warm_up_batches: int, secon
     """Consumes batches as fast as they come.
 
     Args:
-      batches: does not end.
-      batch_size: images in each.
+      batches: an endless stream.
+      batch_size: images in each batch.
       warm_up_batches: at least so many are not counted: those that were read ahead.
-      seconds: how long to measure; one batch at least.
+      seconds: the time to measure, with one batch at least.
     """
     start, consumed = time.perf_counter(), 0
     while consumed < warm_up_batches or time.perf_counter() - start < WARM_UP * seconds:
@@ -38,7 +41,7 @@ def measure(batches: Iterator[Any], batch_size: int, warm_up_batches: int, secon
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Of repeated measurements: `median`, `min`, `max`, and all of them as `repeats`."""
+    """The `median`, `min` and `max` of repeated measurements, and all of them as `repeats`."""
     return {
         "median": statistics.median(values),
         "min": min(values),
@@ -48,6 +51,6 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def cells(value: dict[str, Any], places: int) -> tuple[str, str]:
-    """What `spread` found as text: median, and minimum..maximum."""
+    """The cells of a table for a `spread`: median, and minimum..maximum."""
     median, least, most = (f"{value[part]:,.{places}f}" for part in ("median", "min", "max"))
     return median, f"{least}..{most}"

@@ -1,6 +1,7 @@
-"""The processes of a job: who they are, how they reach one another, and whether sums are right."""
+"""Checks of a job: its processes, how they reach one another, and a sum over all devices."""
 
 import collections
+import concurrent.futures
 import threading
 import time
 from collections.abc import Callable
@@ -11,29 +12,33 @@ import numpy as np
 
 from inception_jax.errors import UserError
 from inception_jax.runtime import devices, processes
-from inception_jax.tools.doctor.examination import Check
-from inception_jax.tools.doctor.subject import Subject
-from inception_jax.tools.doctor.verdict import Finding, Verdict
+from inception_jax.tools.doctor.check_result import CheckResult, Status
+from inception_jax.tools.doctor.context import Context
+from inception_jax.tools.doctor.run_checks import Check
 
 SLOW_ROUND_TRIP = 0.1  # seconds; agreements of the processes take some of them
 CLOCKS_APART = 5.0  # seconds: then logs of several hosts are hard to read side by side
 VALUES = 1 << 20  # float32 of each device in the sum: 4 MiB
 SECONDS_FOR_A_SUM = 180.0
+HANGS = (
+    "devices hang, or a firewall is between the hosts (every port has to be open among them), or "
+    "they talk over the wrong network: on GPUs NCCL_DEBUG=INFO tells, NCCL_SOCKET_IFNAME chooses"
+)
 
 Result = TypeVar("Result")
 
 
-def who(_: Subject) -> Finding:
-    """The processes and their hosts."""
+def processes_and_hosts(_: Context) -> CheckResult:
+    """Counts the processes and names their hosts."""
     hosts = processes.hosts()
     if len(hosts) == 1:
-        return Finding(Verdict.OK, f"1, on {hosts[0]}")
+        return CheckResult(Status.OK, f"1, on {hosts[0]}")
     places = [f"{host} ({count})" for host, count in collections.Counter(hosts).items()]
-    return Finding(Verdict.OK, f"{len(hosts)}, on {', '.join(places)}")
+    return CheckResult(Status.OK, f"{len(hosts)}, on {', '.join(places)}")
 
 
-def coordinator(_: Subject) -> Finding:
-    """Whether process 0's store answers, and how fast."""
+def coordinator(_: Context) -> CheckResult:
+    """Measures how fast process 0's store answers."""
     durations = processes.gather(processes.round_trip_seconds())
     slowest = durations.index(max(durations))
     found = (
@@ -42,37 +47,36 @@ def coordinator(_: Subject) -> Finding:
     )
     if durations[slowest] > SLOW_ROUND_TRIP:
         remedy = "see whether process 0's machine is overloaded, or far away from the others"
-        return Finding(Verdict.WARNING, found, remedy)
-    return Finding(Verdict.OK, found)
+        return CheckResult(Status.WARNING, found, remedy)
+    return CheckResult(Status.OK, found)
 
 
-def clock(_: Subject) -> Finding:
-    """This host's, next to process 0's at nearly the same moment."""
+def clock(_: Context) -> CheckResult:
+    """Compares this host's clock with process 0's at nearly the same moment."""
     processes.barrier("clocks")
     here = time.time()
     return compare_clocks(here, processes.broadcast_json(here))
 
 
-def compare_clocks(here: float, of_first: float) -> Finding:
-    """Both in seconds."""
+def compare_clocks(here: float, of_first: float) -> CheckResult:
+    """Compares two clocks, both in seconds."""
     difference = here - of_first
     if abs(difference) > CLOCKS_APART:
-        return Finding(
-            Verdict.WARNING,
+        return CheckResult(
+            Status.WARNING,
             f"the clock is {difference:+,.0f} s off process 0's: logs are hard to read together",
             "let NTP set the clocks",
         )
-    return Finding(Verdict.OK, f"all within {CLOCKS_APART:.0f} s")
+    return CheckResult(Status.OK, f"all within {CLOCKS_APART:.0f} s")
 
 
-def collective(_: Subject) -> Finding | None:
-    """A sum over all devices, of whole numbers: the result is exact, however it is ordered."""
+def collective(_: Context) -> CheckResult | None:
+    """Sums whole numbers over all devices: the result is exact in whatever order."""
     seconds = within(SECONDS_FOR_A_SUM, "a sum over all devices", sum_over_devices)
-    count, size = jax.device_count(), 4 * VALUES / 2**20
-    if processes.is_primary():
-        found = f"{size:.0f} MiB of each of {count} devices: {1000 * seconds:.1f} ms, exact"
-        return Finding(Verdict.OK, found)
-    return None
+    if not processes.is_primary():
+        return None
+    size = f"{4 * VALUES / 2**20:.0f} MiB of each of {jax.device_count()} devices"
+    return CheckResult(Status.OK, f"{size}: {1000 * seconds:.1f} ms, exact")
 
 
 def sum_over_devices() -> float:
@@ -105,39 +109,29 @@ def sum_over_devices() -> float:
     return min(durations[1:])
 
 
-def within(seconds: float, what: str, work: Callable[[], Result]) -> Result:
+def within(seconds: float, name: str, work: Callable[[], Result]) -> Result:
     """The result of `work`, which may hang.
 
     Raises:
-      UserError: it took longer than `seconds`; it is left alone then.
+      UserError: it took longer than `seconds`; its thread is left alone then.
     """
-    results: list[Result] = []
-    errors: list[Exception] = []
+    future: concurrent.futures.Future[Result] = concurrent.futures.Future()
 
     def run() -> None:
         try:
-            results.append(work())
+            future.set_result(work())
         except Exception as error:
-            errors.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=run, name=what, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise UserError(f"{what} did not end within {seconds:.0f} s: {STUCK}")
-    return results[0]
+    threading.Thread(target=run, name=name, daemon=True).start()
+    if not concurrent.futures.wait([future], seconds).done:
+        raise UserError(f"{name} did not end within {seconds:.0f} s: {HANGS}")
+    return future.result()
 
-
-STUCK = (
-    "devices hang, or a firewall is between the hosts (every port has to be open among them), or "
-    "they talk over the wrong network: on GPUs NCCL_DEBUG=INFO tells, NCCL_SOCKET_IFNAME chooses"
-)
 
 CHECKS = (
-    Check("processes", who),
-    Check("coordinator", coordinator, given=("others",)),
-    Check("clocks", clock, given=("others",)),
+    Check("processes", processes_and_hosts),
+    Check("coordinator", coordinator, given=("other_processes",)),
+    Check("clocks", clock, given=("other_processes",)),
     Check("collective", collective, needs=("devices",)),
 )

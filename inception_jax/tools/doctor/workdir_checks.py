@@ -1,4 +1,4 @@
-"""The folder of a run: whether it can be written, what is in it, and whether there is room."""
+"""Checks of a run's folder: that it can be written, its run, and room for checkpoints."""
 
 import contextlib
 import fcntl
@@ -14,56 +14,52 @@ from inception_jax.config import compatibility
 from inception_jax.errors import UserError
 from inception_jax.runtime import processes
 from inception_jax.storage import disk, locks, workdir
-from inception_jax.tools.doctor.examination import Check
-from inception_jax.tools.doctor.subject import Subject
-from inception_jax.tools.doctor.verdict import Finding, Verdict
+from inception_jax.tools.doctor.check_result import CheckResult, Status
+from inception_jax.tools.doctor.context import Context
+from inception_jax.tools.doctor.run_checks import Check
 
 LITTLE_ROOM = 1e9  # bytes
 
 
-def access(subject: Subject) -> Finding:
-    """Whether all works there that a run does with files. Nothing of it stays."""
-    assert subject.workdir is not None
-    there = nearest(subject.workdir)
+def access(context: Context) -> CheckResult:
+    """Tries all that a run does with files there, and leaves nothing behind."""
+    assert context.workdir is not None
+    there = nearest(context.workdir)
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=there) as folder:
         write_rename_and_lock(Path(folder))
     free = shutil.disk_usage(there).free
-    found = f"{subject.workdir} can be {'written' if there == subject.workdir else 'made'}"
-    room = f"{found}, {free / 1e9:,.0f} GB free"
+    found = f"{context.workdir} can be {'written' if there == context.workdir else 'made'}"
     if free < LITTLE_ROOM:
-        return Finding(
-            Verdict.WARNING, f"{found}, {disk.megabytes(free)} free", "make room on this disk"
-        )
-    return Finding(Verdict.OK, room)
+        found += f", {disk.megabytes(free)} free"
+        return CheckResult(Status.WARNING, found, "make room on this disk")
+    return CheckResult(Status.OK, f"{found}, {free / 1e9:,.0f} GB free")
 
 
 def nearest(folder: Path) -> Path:
-    """`folder`, or the nearest one above it that is there.
+    """The folder itself, or the nearest one above it that exists.
 
     Raises:
       DiskError: a file is in the way.
     """
-    there = folder
-    while not os.path.lexists(there) and there != there.parent:
-        there = there.parent
+    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
     if not there.is_dir():
-        raise disk.DiskError(f"{there} is no folder: give another --workdir")
+        raise disk.DiskError(f"{there} is not a folder: give another --workdir")
     return there
 
 
 def write_rename_and_lock(folder: Path) -> None:
-    """Raises UserError naming what does not work in an existing folder."""
+    """Raises UserError if one of these, which it names, fails in an existing folder."""
     partial, whole = folder / "partial", folder / "whole"
-    with _doing("written"), partial.open("wb") as file:
+    with _can_be("written"), partial.open("wb") as file:
         file.write(bytes(1 << 16))
         file.flush()
         os.fsync(file.fileno())
-    with _doing("renamed"):
+    with _can_be("renamed"):
         whole.write_bytes(b"")
         os.replace(partial, whole)
         if whole.stat().st_size != 1 << 16:
             raise UserError("a renamed file has not its content: use another disk")
-    with _doing("locked"), whole.open() as first, whole.open() as second:
+    with _can_be("locked"), whole.open() as first, whole.open() as second:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,12 +67,13 @@ def write_rename_and_lock(folder: Path) -> None:
                 "a file can be locked twice: two trainings in this folder would not notice one "
                 "another; on NFS and Lustre, mount it with locks (flock)"
             )
-    with _doing("deleted"):
+    with _can_be("deleted"):
         whole.unlink()
 
 
 @contextlib.contextmanager
-def _doing(done: str) -> Iterator[None]:
+def _can_be(done: str) -> Iterator[None]:
+    """Turns an error of the file system into a UserError that says what was `done`."""
     try:
         yield
     except OSError as error:
@@ -85,31 +82,29 @@ def _doing(done: str) -> Iterator[None]:
         ) from None
 
 
-def run(subject: Subject) -> Finding | None:
-    """The run in it, if there is one: whose config, how far it came. Process 0 alone writes it."""
-    folder = subject.workdir
+def run(context: Context) -> CheckResult | None:
+    """Checks the run in the folder, if there is one: its config and its newest checkpoint."""
+    folder = context.workdir
     assert folder is not None
-    if not processes.is_primary():
+    if not processes.is_primary():  # it alone writes there
         return None
     if not (folder / workdir.CONFIG).exists():
-        return Finding(Verdict.OK, "none yet")
+        return CheckResult(Status.OK, "none yet")
     old = workdir.read_config(folder / workdir.CONFIG)
-    if subject.config_file:
-        workdir.check_same(folder, old, compatibility.to_dict(subject.resolved))
-    found, damaged = _newest(folder / workdir.CHECKPOINTS)
+    if context.config_file:
+        workdir.check_same(folder, old, compatibility.to_dict(context.resolved))
+    found, damaged = newest_checkpoint(folder / workdir.CHECKPOINTS)
     if locks.is_held(folder):
         found += "; another process is training in it now"
     if damaged:
-        return Finding(
-            Verdict.WARNING,
-            f"{found}; damaged: {'; '.join(damaged)}",
-            f"none needed: training moves them to {workdir.DAMAGED_CHECKPOINTS}",
-        )
-    return Finding(Verdict.OK, found)
+        found += f"; damaged: {'; '.join(damaged)}"
+        remedy = f"none needed: training moves them to {workdir.DAMAGED_CHECKPOINTS}"
+        return CheckResult(Status.WARNING, found, remedy)
+    return CheckResult(Status.OK, found)
 
 
-def _newest(checkpoints: Path) -> tuple[str, list[str]]:
-    """What is known of the newest good one, and of damaged ones that are newer."""
+def newest_checkpoint(checkpoints: Path) -> tuple[str, list[str]]:
+    """Describes the newest good checkpoint, and the damaged ones that are newer."""
     damaged: list[str] = []
     for step in reversed(store.steps(checkpoints)):
         try:
@@ -121,34 +116,33 @@ def _newest(checkpoints: Path) -> tuple[str, list[str]]:
     return "no good checkpoint: training would start over", damaged
 
 
-def room(subject: Subject) -> Finding | None:
-    """Whether the checkpoints that a run keeps, and the one being written, have a place."""
-    assert subject.workdir is not None
+def room(context: Context) -> CheckResult | None:
+    """Checks that the checkpoints that a run keeps, and the one being written, have room."""
+    assert context.workdir is not None
     if not processes.is_primary():
         return None
-    one, keep = subject.state_bytes, subject.resolved.checkpoints
+    one, keep = context.state_bytes, context.resolved.checkpoints
     count = keep.keep_last + keep.keep_best + 1
-    taken = _size(subject.workdir / workdir.CHECKPOINTS)
+    taken = size(context.workdir / workdir.CHECKPOINTS)
     needed = max(count * one - taken, one)
-    free = shutil.disk_usage(nearest(subject.workdir)).free
+    free = shutil.disk_usage(nearest(context.workdir)).free
     found = f"{count} checkpoints take up to {disk.megabytes(count * one)}"
     if taken:
         found += f", of which {disk.megabytes(taken)} are there"
     found += f"; {disk.megabytes(free)} free"
     if free < needed:
-        return Finding(
-            Verdict.FAILED, found, "make room, use another disk or lower checkpoints.keep_last"
-        )
-    return Finding(Verdict.OK, found)
+        remedy = "make room, use another disk or lower checkpoints.keep_last"
+        return CheckResult(Status.FAILED, found, remedy)
+    return CheckResult(Status.OK, found)
 
 
-def _size(folder: Path) -> int:
-    """Bytes; a run that goes on meanwhile may delete files."""
-    size = 0
+def size(folder: Path) -> int:
+    """Bytes of all files below a folder, which a run may delete meanwhile."""
+    total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
-            size += path.stat().st_size if path.is_file() else 0
-    return size
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 CHECKS = (

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """How slices of a generation are named, and what libtpu wants to be told of them."""
+    """The names of a generation's slices, and libtpu's options for them."""
 
     dimensions: int  # of the grid of chips
     example: str
@@ -14,7 +14,7 @@ class Generation:
     options: tuple[tuple[str, Any], ...] = ()
 
 
-# The shapes are libtpu's to judge. v2, v3 and tpu7x show each half of a chip as a device.
+# libtpu decides which shapes exist. v2, v3 and tpu7x show each half of a chip as a device.
 GENERATIONS = {
     "v2": Generation(2, "2x2", devices_per_chip=2),
     "v3": Generation(2, "2x2", devices_per_chip=2),

@@ -1,4 +1,4 @@
-"""TPU slices by name, without having one: their devices as the compiler knows them.
+"""TPU slices by name, and their devices as the compiler knows them.
 
 The compiler is libtpu, which runs on any Linux x86 machine. It needs no TPU and touches none.
 """
@@ -17,7 +17,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from inception_jax.errors import UsageError, UserError
-from inception_jax.tools.plan.compiled import OutOfMemory, compile_within_memory
+from inception_jax.tools.plan.compiler import OutOfMemory, compile_within_memory
 from inception_jax.tools.plan.generations import GENERATIONS
 
 # libtpu reads these when it is loaded; what the user has set stays.
@@ -25,15 +25,15 @@ ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # else it asks Google Cloud's metadata server what machine this is
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",  # it complains if there is none; any will do here
     "TPU_WORKER_HOSTNAMES": "localhost",  # the same
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else it deletes the lock file of whoever uses a TPU here
-    "TPU_STDERR_LOG_LEVEL": "3",  # say only what is fatal
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else it deletes the lock file of a process that uses a TPU
+    "TPU_STDERR_LOG_LEVEL": "3",  # only fatal errors
     "TPU_LOG_DIR": "disabled",  # else files in /tmp/tpu_logs
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """A TPU slice, as it would be rented."""
+    """A TPU slice, as one would rent it."""
 
     name: str  # v5e:2x4
     kind: str  # of a device, as JAX names it: TPU v5 lite
@@ -44,11 +44,11 @@ class Slice:
 
 
 def find_slice(name: str) -> Slice:
-    """The slice called `name`: a generation, a colon and the grid of chips, as v5e:2x4.
+    """Finds a slice by its name: a generation, a colon and the grid of chips, as v5e:2x4.
 
     Raises:
       UserError: libtpu is not installed.
-      UsageError: no such slice; the message has a name that is like it.
+      UsageError: there is no such slice; the message has a similar name.
     """
     generation, grid = _parse(name)
     about = GENERATIONS[generation]
@@ -73,12 +73,12 @@ def find_slice(name: str) -> Slice:
         chips=len(devices) // about.devices_per_chip,
         hosts=len({device.process_index for device in devices}),
         devices=devices,
-        device_bytes=_memory(devices[0]),
+        device_bytes=_device_bytes(devices[0]),
     )
 
 
 def compiler_version() -> str:
-    """Of libtpu."""
+    """The version of libtpu."""
     return importlib.metadata.version("libtpu")
 
 
@@ -102,8 +102,8 @@ def _example(generation: str) -> str:
     return f"{generation}:{GENERATIONS[generation].example}"
 
 
-def _memory(device: jax.Device) -> int:
-    """In bytes. There is no table of it: the compiler refuses a program that is too large."""
+def _device_bytes(device: jax.Device) -> int:
+    """Bytes of a device's memory, from the compiler's refusal of a program that is too large."""
     petabyte = jax.ShapeDtypeStruct((2**50,), jnp.int8, sharding=SingleDeviceSharding(device))
     refused = compile_within_memory(jax.jit(jnp.negative).lower(petabyte))
     assert isinstance(refused, OutOfMemory)

@@ -1,1 +1,1 @@
-"""Other programs that do the same work, to measure ours against."""
+"""Other programs that do the same work, for comparison."""

@@ -1,11 +1,11 @@
-"""Other programs that do the same work, each in a process of its own.
+"""Starts other programs that do the same work, each in a process of its own, and measures them.
 
-A peer is a Python program. It reads from standard input one JSON line with
-what to do, and for each example a JSON line `{"label": ..., "bytes": ...}` followed by that many
-bytes of its image file. It prints `{"ready": {...}}` with what it is. From then on it answers each
-line `measure` with the fields of a `throughput.Speed`, and answers only when it has come to rest,
-so that it takes no CPU from whoever is measured next. `{"error": ...}` may come at any time. It
-ends when its input does.
+A peer is a Python program. It reads from standard input one JSON line that describes its work, and
+for each example a JSON line `{"label": ..., "bytes": ...}` followed by so many bytes of the image
+file. It prints `{"ready": {...}}` with its version. From then on it answers each line `measure`
+with the fields of a `throughput.Speed`, and only after it has come to rest, so that it takes no CPU
+from the next one that is measured. `{"error": ...}` may come at any time. It ends when its input
+does.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from inception_jax.tools.benchmark.throughput import Speed
 ROOT = Path(__file__).parents[4]
 PLAIN = ROOT / "tests" / "benchmarks" / "plain_googlenet.py"
 
-# Name: what Python is to run.
+# By name: the arguments of Python.
 PROGRAMS = {
     "tf.data": ("-m", "inception_jax.tools.benchmark.peers.tf_data"),
     "torchvision": ("-m", "inception_jax.tools.benchmark.peers.torchvision_googlenet"),
@@ -40,10 +40,10 @@ class Peer:
         assert process.stdout is not None
         self._name, self._process, self._log = name, process, log
         self._stdin, self._stdout = process.stdin, process.stdout
-        self.about: dict[str, Any] = {}  # what it said when it was ready
+        self.about: dict[str, Any] = {}  # the fields of its `ready`
 
     def prepare(self, spec: dict[str, Any], examples: Iterable[tuple[int, bytes]]) -> None:
-        """Hands it its work and waits until it is ready."""
+        """Sends it its work and waits until it is ready."""
         self._send(_line(spec))
         for label, encoded in examples:
             self._send(_line({"label": label, "bytes": len(encoded)}) + encoded)
@@ -69,7 +69,7 @@ class Peer:
             self._stdin.write(content)
             self._stdin.flush()
         except BrokenPipeError:
-            self._answer()  # says why
+            self._answer()  # raises the reason
             raise
 
     def _answer(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Peer:
         if not line:
             exit_code = self._process.wait()
             self._log.seek(0)
-            last = (self._log.read().splitlines() or ["it said nothing"])[-1]
+            last = (self._log.read().splitlines() or ["it wrote nothing"])[-1]
             raise UserError(f"{self._name} ended with exit code {exit_code}: {last}")
         answer = json.loads(line)
         if "error" in answer:
@@ -89,17 +89,17 @@ class Peer:
 def start(
     name: str, spec: dict[str, Any], examples: Iterable[tuple[int, bytes]] = ()
 ) -> Iterator[Peer]:
-    """Runs a peer for the time of the block; it is ready to measure.
+    """Runs a peer, ready to measure, for the time of the block.
 
     Args:
       name: one of PROGRAMS.
-      spec: what it is to do; `examples`, their number, among it where there are any.
-      examples: labels and image files, given to it once, before anything is measured.
+      spec: its work, with the number of `examples` if there are any.
+      examples: labels and image files, sent once, before anything is measured.
 
     Raises:
       UserError: it cannot be run, or not on these examples.
     """
-    # Whatever it says on the way is its own business, and the devices are ours.
+    # Its warnings are not for the user, and it must not take the devices.
     environment = os.environ | {"PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
     with (
         tempfile.TemporaryDirectory(prefix="inception_jax_") as folder,

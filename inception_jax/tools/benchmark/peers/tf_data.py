@@ -1,16 +1,16 @@
-"""tf.data on the same images: a process of its own, the only place where TensorFlow is imported.
+"""tf.data as a peer on the same images: the only place where a benchmark imports TensorFlow.
 
 The pipeline is what TensorFlow's own guides arrive at: a TFRecord file, repeated; in parallel, the
 crop drawn by `sample_distorted_bounding_box`, only that part decoded by `decode_and_crop_jpeg` in
 libjpeg's fast modes, resized, mirrored, to uint8; batches; prefetching. A private pool of as many
-threads as we have, kernels that take one thread each, no fixed order. Whether AUTOTUNE or a fixed
-number of parallel calls is faster is measured first, and the faster one is kept.
+threads as this package has (data.threads), kernels that take one thread each, no fixed order.
+AUTOTUNE and a fixed number of parallel calls are measured first, and the faster one is kept.
 
-Where the two differ, it is to its advantage: it reads the file in order, without shuffling; its
-crop draws the height uniformly and not the area, so its boxes are smaller (of an image of 500x375,
-37 % on average, and ours 44 %); what is left of a pixel's value is cut off, not rounded; its
-batches stay in its memory. One thing it lacks: where a box has at least twice the size that comes
-out, we decode a reduced image.
+Most differences are to its advantage: it reads the file in order, without shuffling; its crop draws
+the height uniformly and not the area, so its boxes are smaller (of an image of 500x375, 37 % on
+average, in this package 44 %); pixel values are truncated, not rounded; its batches stay in its
+memory. One is to its disadvantage: it has no reduced decoding of boxes that are at least twice as
+large as the result.
 """
 
 import json
@@ -30,18 +30,18 @@ except ImportError as error:
     sys.exit(1)
 
 from inception_jax.tools.benchmark import throughput
-from inception_jax.tools.benchmark.peers.answering import come_to_rest, read_spec, say, serve
+from inception_jax.tools.benchmark.peers.answering import answer, come_to_rest, read_spec, serve
 
 
 def main() -> None:
-    """Speaks the protocol of `inception_jax.tools.benchmark.peers.process`."""
+    """Answers a benchmark by the protocol that `process` describes."""
     spec = read_spec()
     try:
         path = Path(spec["folder"]) / "examples.tfrecord"
         write_examples(path, spec["examples"], sys.stdin.buffer)
         serve_fastest(path, spec)
     except tf.errors.OpError as error:
-        say(error=" ".join(error.message.split()))
+        answer(error=" ".join(error.message.split()))
 
 
 def write_examples(path: Path, count: int, stream: BinaryIO) -> None:
@@ -57,7 +57,7 @@ def write_examples(path: Path, count: int, stream: BinaryIO) -> None:
 
 
 def serve_fastest(path: Path, spec: dict[str, Any]) -> None:
-    """Chooses the faster setting and measures it as often as it is told to."""
+    """Chooses the faster setting and measures it once for each request."""
 
     def measure(batches: Iterator) -> throughput.Speed:
         return throughput.measure(
@@ -74,7 +74,7 @@ def serve_fastest(path: Path, spec: dict[str, Any]) -> None:
     best = max(speeds, key=lambda name: speeds[name])
     batches = running[best]
     running.clear()  # ends the others
-    say(ready={"version": tf.__version__, "parallel_calls": best, "tried": speeds})
+    answer(ready={"version": tf.__version__, "parallel_calls": best, "tried": speeds})
     serve(lambda: measure(batches))
 
 
@@ -126,7 +126,7 @@ def training_crop(encoded: tf.Tensor, spec: dict[str, Any]) -> tf.Tensor:
 
 
 def resize(image: tf.Tensor, image_size: int, interpolations: list[str]) -> tf.Tensor:
-    """To a square, by one of the interpolations, equally likely; uint8."""
+    """Resizes to a uint8 square, by one of the interpolations, each equally likely."""
     methods = {"bilinear": "bilinear", "area": "area", "nearest": "nearest", "cubic": "bicubic"}
 
     def by(interpolation: str) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""torchvision's GoogLeNet: a process of its own, the only place where PyTorch is imported."""
+"""torchvision's GoogLeNet as a peer: the only place where a benchmark imports PyTorch."""
 
 import json
 import sys
@@ -14,14 +14,14 @@ except ImportError as error:
     sys.exit(1)
 
 from inception_jax.tools.benchmark import throughput
-from inception_jax.tools.benchmark.peers.answering import read_spec, say, serve
+from inception_jax.tools.benchmark.peers.answering import answer, read_spec, serve
 
 
 def main() -> None:
-    """Speaks the protocol of `inception_jax.tools.benchmark.peers.process`."""
+    """Answers a benchmark by the protocol that `process` describes."""
     spec = read_spec()
     steps = WORK[spec["work"]](spec)
-    say(ready={"version": torchvision.__version__})
+    answer(ready={"version": torchvision.__version__})
     serve(
         lambda: throughput.measure(
             steps, spec["batch_size"], spec["warm_up_batches"], spec["seconds"]
@@ -30,7 +30,10 @@ def main() -> None:
 
 
 def training_steps(spec: dict[str, Any]) -> Iterator[None]:
-    """Endless steps, as torchvision's references train it: SGD with momentum and weight decay."""
+    """Yields once a training step without end.
+
+    As torchvision's references train it: SGD with momentum and weight decay.
+    """
     model, images = model_and_images(spec)
     model.train()
     labels = torch.randint(0, spec["num_classes"], (spec["batch_size"],))
@@ -47,7 +50,7 @@ def training_steps(spec: dict[str, Any]) -> Iterator[None]:
 
 
 def forwards(spec: dict[str, Any]) -> Iterator[None]:
-    """Endless forward passes."""
+    """Yields once a forward pass without end."""
     model, images = model_and_images(spec)
     model.eval()
     while True:
@@ -57,8 +60,8 @@ def forwards(spec: dict[str, Any]) -> Iterator[None]:
 
 
 def model_and_images(spec: dict[str, Any]) -> tuple[Any, Any]:
-    """Initial weights and random images, channels_last."""
-    # Its own initialisation takes longer than the measurement; all weights have the same speed.
+    """The model with initial weights, and random images, both channels_last."""
+    # Its own initialisation takes longer than the measurement; the speed is that of any weights.
     model = torchvision.models.googlenet(
         num_classes=spec["num_classes"], aux_logits=True, init_weights=False
     )

@@ -1,13 +1,14 @@
-"""What a compiled TPU program says of itself: memory, work, transfers between chips, cycles."""
+"""Instructions, transfers and cycles read from the text of a compiled TPU program. Experimental.
+
+The text (HLO) and the cycles in it are no documented interface: they are the compiler's estimate,
+and another version of the compiler may write them in another way, or not at all.
+"""
 
 import dataclasses
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-
-import jax
-from jax.stages import Compiled, Lowered
 
 COLLECTIVES = (
     "all-reduce",
@@ -19,12 +20,12 @@ COLLECTIVES = (
     "collective-broadcast",
 )
 
-# Where the compiler has lost a name, mostly in what it made up itself.
+# Instructions without a name, mostly those that the compiler adds.
 UNNAMED = "(no name)"
-# Named, but of no layer.
+# Instructions with a name, but outside of all layers.
 OTHER = "(outside the layers)"
 
-# What costs next to nothing, or goes on beside the rest: no estimate is missed.
+# Instructions that cost next to nothing, or run beside the others: no estimate is missed.
 FREE = {
     "parameter",
     "constant",
@@ -37,44 +38,34 @@ FREE = {
 }
 SMALL = 1024  # elements: those of a vector register
 
-BYTES = {unit: 2**power for unit, power in zip(" KMGTP", range(0, 60, 10), strict=True)}
-
-
-@dataclasses.dataclass(frozen=True)
-class OutOfMemory:
-    """Of a program that is too large; bytes on one device, as the compiler rounds them."""
-
-    needed: int
-    available: int
-
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
     """One line of the program of one device."""
 
-    operation: str  # fusion, all-reduce, ...; of a custom-call, what it calls
+    operation: str  # fusion, all-reduce, ...; the target of a custom-call
     arrays: tuple[tuple[str, tuple[int, ...]], ...]  # of the result: ("bf16", (7, 7, 3, 64))
-    name: str  # where it comes from: jit(train_step)/jvp(conv1/7x7_s2)/conv_general_dilated, or ""
+    name: str  # its origin: jit(train_step)/jvp(conv1/7x7_s2)/conv_general_dilated, or ""
     cycles: int | None  # the compiler's estimate, where there is one
-    fused: bool  # inside of another, whose estimate counts
+    fused: bool  # inside of another instruction, whose estimate counts
 
     @property
     def unestimated(self) -> bool:
-        """Whether this is work for which an estimate is missing."""
+        """True for work without an estimate."""
         free = self.fused or self.operation in FREE or self.collective
         elements = sum(math.prod(shape) for _, shape in self.arrays)
         return self.cycles is None and not free and elements > SMALL
 
     @property
     def collective(self) -> str | None:
-        """Its kind, if it is a transfer between devices; a start has more than the result."""
+        """The kind of transfer between devices; None for a start: its done has the result."""
         kind = self.operation.removesuffix("-done")
         return kind if kind in COLLECTIVES else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """All transfers of a kind in a type; `bytes` are those of their results on one device."""
+    """All transfers of one kind and dtype; `bytes` are those of their results on one device."""
 
     kind: str
     dtype: str
@@ -89,36 +80,11 @@ class LayerCycles:
     name: str
     forward: int
     backward: int
-    unestimated: int  # operations for which there is no estimate
-
-
-def compile_within_memory(lowered: Lowered) -> Compiled | OutOfMemory:
-    """Compiles a program; one that takes more memory than a device has is an answer, too."""
-    try:
-        return lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        refusal = parse_out_of_memory(str(error))
-        if refusal is None:
-            raise
-        return refusal
-
-
-def parse_out_of_memory(message: str) -> OutOfMemory | None:
-    """Reads "... (24.06G) exceeds available HBM (15.75G)" and "Used 24.06G of 15.75G hbm"."""
-    size = r"([\d.]+)([KMGTP]?)"
-    match = re.search(rf"\({size}\) exceeds available HBM \({size}\)", message)
-    match = match or re.search(rf"Used {size} of {size} hbm", message)
-    if match is None:
-        return None
-    needed, available = (
-        round(float(number) * BYTES[unit or " "])
-        for number, unit in (match.groups()[:2], match.groups()[2:])
-    )
-    return OutOfMemory(needed, available)
+    unestimated: int  # instructions without an estimate
 
 
 def instructions(text: str) -> list[Instruction]:
-    """Of a program's text; a loop's body counts once, since how often it runs is not in there."""
+    """Parses a program's text; a loop's body counts once: the text has no number of repeats."""
     found = []
     insides = set(re.findall(r"\b(?:calls|to_apply|select|scatter)=%?([\w.-]+)", text))
     fused = False
@@ -145,17 +111,17 @@ def instructions(text: str) -> list[Instruction]:
 
 
 def total_cycles(program: Sequence[Instruction]) -> int:
-    """One instruction after the other."""
+    """Estimated cycles of all instructions, one after the other."""
     return sum(instruction.cycles or 0 for instruction in program if not instruction.fused)
 
 
 def unestimated(program: Sequence[Instruction]) -> dict[str, int]:
-    """Work that has no estimate, as {"select-and-scatter": 13}; the most frequent first."""
+    """Counts work without an estimate, as {"select-and-scatter": 13}; the most frequent first."""
     return dict(Counter(one.operation for one in program if one.unestimated).most_common())
 
 
 def collectives(program: Sequence[Instruction]) -> list[Collective]:
-    """What the chips tell one another, the largest first."""
+    """Sums the transfers between devices by kind and dtype, the largest first."""
     arrays: Counter[tuple[str, str]] = Counter()
     size: Counter[tuple[str, str]] = Counter()
     for instruction in program:
@@ -172,7 +138,7 @@ def collectives(program: Sequence[Instruction]) -> list[Collective]:
 
 
 def cycles_by_layer(program: Sequence[Instruction], layers: Sequence[str]) -> list[LayerCycles]:
-    """In the order of `layers`; then what is in none, and what has no name.
+    """Sums estimated cycles by layer, in the order of `layers`; then OTHER and UNNAMED.
 
     A fusion counts for the layer that its result is named after.
     """
@@ -194,7 +160,10 @@ def cycles_by_layer(program: Sequence[Instruction], layers: Sequence[str]) -> li
 
 
 def layer_of(name: str, layers: Sequence[str]) -> str:
-    """jit(train_step)/transpose(jvp(loss3))/classifier/dot_general -> loss3/classifier."""
+    """The layer in an instruction's name.
+
+    jit(train_step)/transpose(jvp(loss3))/classifier/dot_general is in loss3/classifier.
+    """
     if not name:
         return UNNAMED
     _, _, scope = name.partition("/")
@@ -206,11 +175,11 @@ def layer_of(name: str, layers: Sequence[str]) -> str:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    """Of "7,7,3,64"; a scalar has none."""
+    """Parses "7,7,3,64"; "" is a scalar's."""
     return tuple(int(size) for size in text.split(",") if size)
 
 
 def _bits(dtype: str) -> int:
-    """bf16, f8e4m3fn, s32, pred, ...: the first number is the size."""
+    """Bits of bf16, f8e4m3fn, s32, pred, ...: the first number in the name."""
     digits = re.search(r"\d+", dtype)
     return int(digits[0]) if digits else 8 * (dtype == "pred")

@@ -1,15 +1,16 @@
-"""What the TPU compiler says, for a person."""
+"""Tables and notes of a plan, for a person."""
 
 from rich.table import Table
 
-from inception_jax.tools.plan.estimate import COMPILATIONS, Estimate
+from inception_jax.tools.plan.estimate import Estimate
+from inception_jax.tools.plan.largest_batch import COMPILATIONS
 
 DIRECTIONS = ("forward", "backward")
 UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 
 
-def memory(found: Estimate) -> Table:
-    """What a step takes of one device."""
+def memory_table(found: Estimate) -> Table:
+    """Memory, work and transfers of a step on one device."""
     table = Table(
         title=f"{found['config_name']}, {found['dtype']}, {found['batch_size']:,} images a step on "
         f"{found['topology']}",
@@ -34,9 +35,9 @@ def memory(found: Estimate) -> Table:
     return table
 
 
-def cycles(found: Estimate) -> Table:
-    """Where a device spends its time."""
-    table = Table(title="estimated cycles of one device, a step")
+def cycles_table(found: Estimate) -> Table:
+    """Estimated cycles of each layer on one device."""
+    table = Table(title="estimated cycles of one device, a step (experimental)")
     table.add_column("layer", overflow="fold")
     for heading in ("forward", "backward", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -53,8 +54,10 @@ def cycles(found: Estimate) -> Table:
 
 
 def largest(found: Estimate) -> str:
-    """The largest batch, with how it is known."""
+    """The largest batch, and how it is known."""
     batch_size, refused = found["largest_batch_size"], found["smallest_batch_size_refused"]
+    if batch_size is None:
+        return "unknown: these images need no more memory than the state alone"
     if found["largest_batch_size_known"] == "extrapolated":
         return f"about {batch_size:,}, extrapolated"
     more = f"{refused:,} does not fit" if refused else f"stopped after {COMPILATIONS} more"
@@ -62,13 +65,14 @@ def largest(found: Estimate) -> str:
 
 
 def summary(found: Estimate) -> list[str]:
-    """What kind of numbers these are."""
+    """Notes on the kind and the limits of these numbers."""
     libraries = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    lines = [f"All of this is the TPU compiler's estimate, of one device; nothing ran. {libraries}"]
+    lines = [f"All of this is the TPU compiler's estimate for one device; nothing ran. {libraries}"]
     if found["fits"]:
         missing = ", ".join(f"{count} {name}" for name, count in found["without_estimate"].items())
         lines += [
-            f"Cycles: + marks layers with work that has no estimate ({missing or 'none here'});",
+            "Cycles are experimental: read from the compiler's text, never compared with a TPU.",
+            f"  + marks layers with work that has no estimate ({missing or 'none here'});",
             "  transfers between chips have none either: a real step takes longer. A fusion counts",
             "  for the layer that its result is named after.",
             "FLOPs of describe: 2 x multiply-adds, forward and back to parameters and inputs, with",
@@ -78,7 +82,7 @@ def summary(found: Estimate) -> list[str]:
 
 
 def size(count: int) -> str:
-    """Bytes, in the largest unit of which there is one."""
+    """Formats bytes in the largest unit that is not larger than they are."""
     for unit, least in UNITS.items():
         if count >= least:
             return f"{count / least:,.2f} {unit}"

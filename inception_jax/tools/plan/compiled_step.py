@@ -1,4 +1,4 @@
-"""The training step of a config, as `train` builds it, compiled for devices one does not have."""
+"""Compiles a config's training step, as `train` builds it, for devices that need not exist."""
 
 from typing import Any, NamedTuple, cast
 
@@ -12,28 +12,28 @@ from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
 from inception_jax.tasks import make_task
-from inception_jax.tools.plan.compiled import OutOfMemory, compile_within_memory
+from inception_jax.tools.plan.compiler import OutOfMemory, compile_within_memory
 from inception_jax.training.input import fake_batch
 from inception_jax.training.setup import make_step
 from inception_jax.training.timetable import make_timetable
 
-# Data need not be there. Its size turns epochs into steps: constants that change no cost.
+# Data need not exist. Its size turns epochs into steps: constants that change no cost.
 EXAMPLES = 1_281_167  # ILSVRC's
 
 
-class Step(NamedTuple):
-    """A compiled step, or the compiler's refusal."""
+class CompiledStep(NamedTuple):
+    """A compiled training step, or that it takes too much memory."""
 
     program: Compiled | OutOfMemory
-    state_bytes: int  # on each device, whatever the batch
+    state_bytes: int  # on each device, at any batch size
 
 
-def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
+def compile_step(config: ConfigDict, mesh: Mesh) -> CompiledStep:
     """Compiles the step for the global batch of `config.data.batch_size`; nothing is run.
 
     Args:
-      config: resolved.
-      mesh: of devices that need not exist.
+      config: a resolved config.
+      mesh: devices, which need not exist.
 
     Raises:
       UsageError: the config is wrong, or its batch cannot be split over the devices.
@@ -47,11 +47,12 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> Step:
         lambda leaf: _described(leaf, leaf.shape, devices.replicated(mesh)), state
     )
     lowered = cast(Wrapped, train_step).lower(described, describe_batch(config, mesh))
-    return Step(compile_within_memory(lowered), sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    return CompiledStep(compile_within_memory(lowered), state_bytes)
 
 
 def describe_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """A global batch on the mesh, without its contents: what `training_batches` yields."""
+    """Shapes, dtypes and shardings of a global batch, as `training_batches` yields it."""
     one = fake_batch(config, slice(0, 1))
     batch_size = config.data.batch_size
     return {
