@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from inception_jax.models.kernels.batch_normalization import BatchNormReLU, batch_norm_relu
+from inception_jax.models.conv_unit import BatchNormReLU
+from inception_jax.models.kernels.batch_normalization import batch_norm_relu
 
 EPSILON = 1e-3
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 Padding = tuple[int, int]  # pixels before and after
+Paddings = tuple[Padding, Padding]  # of height and width
 Rule = Callable[[int, int, int], Padding]  # of an axis' size, a window and a stride, in pixels
 
 
