@@ -24,6 +24,7 @@ IMAGES, CHANNELS = (6, 9, 10, 7), (7,)
 
 OPERATIONS: dict[str, tuple[Any, tuple[tuple[int, ...], ...]]] = {
     "max_pool": (lambda x: max_pool(x, 3, 2, ((0, 1), (1, 1))), (IMAGES,)),
+    "max_pool_apart": (lambda x: max_pool(x, 2, 3, ((0, 0), (0, 1))), (IMAGES,)),
     "average_pool": (lambda x: average_pool(x, 5, 3, ((0, 0), (0, 0))), (IMAGES,)),
     "average_pool_zeros": (lambda x: average_pool(x, 3, 1, ((1, 1), (1, 1))), (IMAGES,)),
     "relu": (relu, (IMAGES,)),

@@ -1,4 +1,4 @@
-"""Where windows lie along one axis: padding and number of windows of convolutions and pools.
+"""Padding and number of windows along one axis, of convolutions and pools.
 
 The rules are Caffe's where the paper leaves them open (see the README's table of departures).
 """
@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 Padding = tuple[int, int]  # pixels before and after
 Paddings = tuple[Padding, Padding]  # of height and width
-Rule = Callable[[int, int, int], Padding]  # of an axis' size, a window and a stride, in pixels
+# From the size of an axis, a window and a stride, all in pixels.
+Rule = Callable[[int, int, int], Padding]
 
 
 def valid(size: int, window: int, stride: int) -> Padding:
@@ -22,22 +23,27 @@ def half(size: int, window: int, stride: int) -> Padding:
 
 
 def covering(size: int, window: int, stride: int) -> Padding:
-    """All after the last pixel, so that some window covers it (Caffe's "ceil")."""
-    windows = 1 + max(0, math.ceil((size - window) / stride))
+    """All after the last pixel, so that some window covers it (Caffe's "ceil").
+
+    Where the stride is larger than the window, the pixels between windows stay uncovered: the last
+    window starts inside the image.
+    """
+    windows = 1 + max(0, min(math.ceil((size - window) / stride), (size - 1) // stride))
     return 0, _missing(size, window, stride, windows)
 
 
 def same(size: int, window: int, stride: int) -> Padding:
-    """TensorFlow's: as many windows as strides fit, and half of what they need before."""
+    """TensorFlow's: size / stride windows, rounded up, and half of the pixels they lack before."""
     missing = _missing(size, window, stride, math.ceil(size / stride))
     return missing // 2, missing - missing // 2
 
 
 def _missing(size: int, window: int, stride: int, windows: int) -> int:
+    """Pixels that so many windows reach over the end of an axis."""
     return max(0, (windows - 1) * stride + window - size)
 
 
-# By kind, and by the name of the padding.
+# Rules by kind of layer, and by the name of the padding.
 CONVOLUTION: dict[str, Rule] = {"caffe": half, "same": same}
 POOL: dict[str, dict[str, Rule]] = {
     "max": {"caffe": covering, "same": same},
@@ -46,5 +52,5 @@ POOL: dict[str, dict[str, Rule]] = {
 
 
 def windows(size: int, window: int, stride: int, rule: Rule) -> int:
-    """How many windows lie along an axis of `size` pixels: the size of the output."""
+    """The number of windows along an axis of `size` pixels, which is the size of the output."""
     return (size + sum(rule(size, window, stride)) - window) // stride + 1
