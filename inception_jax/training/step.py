@@ -17,6 +17,7 @@ from inception_jax.runtime.devices import compiler_options, replicated
 from inception_jax.tasks.classification.batches import DeviceBatch
 from inception_jax.tasks.classification.losses import total_loss
 from inception_jax.tasks.classification.metrics import hits
+from inception_jax.training.optimizer import frozen_layers
 from inception_jax.training.state import TrainState, update_average
 
 Metrics = dict[str, jax.Array]
@@ -42,6 +43,7 @@ def make_train_step(
     With mixup, top1 and top5 are those of the first of two images, whatever its share.
     """
     data, training = config.data, config.training
+    frozen = frozen_layers(network.params, config.optimizer.learning_rate_factors)
 
     # Plain dictionaries in and out, the graph closed over: so a call costs Python least.
     @functools.partial(
@@ -63,7 +65,7 @@ def make_train_step(
 
         def loss_fn(params):
             outputs, batch_stats = network.apply(
-                params, state.batch_stats, images, train=True, dropout_key=key
+                params, state.batch_stats, images, train=True, dropout_key=key, frozen=frozen
             )
             loss_for = functools.partial(
                 total_loss,
