@@ -279,7 +279,7 @@ def refusal(command, images, tmp_path) -> Callable[..., str]:
 
 def test_a_folder_that_is_no_wnid_is_named(images, refusal):
     shutil.copytree(images / "train" / "n01440764", images / "train" / "tench")
-    assert f"{images / 'train' / 'tench'} is no WNID of ILSVRC2012" in refusal()
+    assert f"{images / 'train' / 'tench'} is not named by a WNID of ILSVRC2012" in refusal()
 
 
 def test_a_validation_file_without_a_label_is_named(images, refusal):
@@ -770,7 +770,7 @@ def validation_alone(images: Path) -> None:
         (an_empty_class, "no images in {images}/empty"),
         (a_class_of_one, "class c has one image: two are needed"),
         (a_class_only_in_validation, "class stranger is in validation and not in train"),
-        (validation_alone, "{images} has a folder for validation, but none for train"),
+        (validation_alone, "{images} has a folder for validation, but not for train: add it"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -867,13 +867,13 @@ def no_gzip(folder: Path) -> str:
 def wrong_magic(folder: Path) -> str:
     path = folder / "t10k-images-idx3-ubyte"
     path.write_bytes(b"\0\0\x0d\x03" + path.read_bytes()[4:])
-    return f"{path} is no IDX file of 40x28x28 bytes"
+    return f"{path} is not an IDX file of 40x28x28 bytes"
 
 
 def wrong_count(folder: Path) -> str:
     path = folder / "t10k-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-784])
-    return f"{path} is no IDX file of 40x28x28 bytes"
+    return f"{path} is not an IDX file of 40x28x28 bytes"
 
 
 @pytest.mark.parametrize("spoil", [missing, truncated_gzip, no_gzip, wrong_magic, wrong_count])

@@ -163,5 +163,5 @@ class TrainingCrop:
 
 
 def caffe_side(size: int) -> int:
-    """The side of the square that Caffe cuts its crop from, in pixels: 256 for 224, in proportion."""
+    """The side in pixels of the square that Caffe's crop is cut from: 256 for a crop of 224."""
     return round(size * 256 / 224)
