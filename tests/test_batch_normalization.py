@@ -70,8 +70,8 @@ def test_the_gradient_is_that_of_finite_differences():
         return np.sum(weights * y)
 
     def ours(x: jax.Array) -> jax.Array:
-        of_channels = (jnp.asarray(values, jnp.float32) for values in (scale, bias))
-        y, _, _ = batch_norm_relu(x, *of_channels, EPSILON)
+        s, b = (jnp.asarray(values, jnp.float32) for values in (scale, bias))
+        y, _, _ = batch_norm_relu(x, s, b, EPSILON)
         return jnp.sum(y * jnp.asarray(weights, jnp.float32))
 
     gradient = np.asarray(jax.jit(jax.grad(ours))(x.astype(np.float32)))
