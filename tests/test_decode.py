@@ -24,7 +24,7 @@ def encoded(image: Image.Image, format: str = "JPEG", **options) -> bytes:
 
 
 def blockwise(image: Image.Image, quality: int = 90, table: bool = True) -> bytes:
-    """As `prepare --short_side` encodes: a restart marker after each block."""
+    """Encodes as `prepare --short_side` does: a restart marker after each block."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
     pixels = np.asarray(image.convert("RGB"))[..., ::-1]
     content = cv2.imencode(".jpg", np.ascontiguousarray(pixels), options)[1].tobytes()

@@ -57,7 +57,7 @@ def keys(folder: Path) -> dict[str, list[tuple[str, int]]]:
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None:
-    """Until the condition holds; fails if the process ends before."""
+    """Waits until the condition holds; fails if the process ends before."""
     deadline = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -66,7 +66,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """What TFDS calls folders that it is writing."""
+    """The folders that TFDS is writing, by their name."""
     return [path for path in folder.glob("*/*") if "incomplete" in path.name]
 
 
@@ -82,13 +82,13 @@ def archives(tmp_path_factory) -> Path:
 
 
 def killed(data_dir: Path) -> Path:
-    """What a killed preparation left, in TFDS's naming."""
+    """A folder that a killed preparation left, named as TFDS does."""
     return (data_dir / VERSION_FOLDER).with_name("incomplete.A1B2C3_5.1.0")
 
 
 @pytest.fixture(scope="module")
 def from_archives(command, archives, tmp_path_factory) -> tuple[Path, str]:
-    """What `prepare ilsvrc2012` makes of them where it was killed before, and what it says."""
+    """The results and messages of `prepare ilsvrc2012` on archives, after a kill."""
     data_dir = tmp_path_factory.mktemp("from_archives")
     killed(data_dir).mkdir(parents=True)
     (killed(data_dir) / "half a shard").touch()

@@ -1,4 +1,4 @@
-"""Encoded images to RGB arrays: JPEG by libjpeg-turbo (simplejpeg), all else by OpenCV.
+"""Decodes images to RGB arrays: JPEG by libjpeg-turbo (simplejpeg), all else by OpenCV.
 
 The EXIF data is ignored: ILSVRC has broken ones, and its labels were made without them.
 """
