@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from inception_jax.models.kernels.bias import add_bias
 from inception_jax.models.kernels.channel_sums import channel_sums
-from inception_jax.models.layers import add_bias
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (5, 7, 2, 3), (16, 28, 28, 8), (64, 9, 8, 5)])

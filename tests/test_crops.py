@@ -8,6 +8,8 @@ import pytest
 
 from inception_jax.data import order
 from inception_jax.data.augmentation import random_crop
+from inception_jax.data.augmentation.applied_crop import AppliedCrop
+from inception_jax.data.augmentation.random_crop import Attempt, CropDraws
 from inception_jax.data.decode import EncodedImage
 
 AREA, ASPECT_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -20,8 +22,11 @@ def coordinates(height: int, width: int) -> np.ndarray:
 
 
 def sample_boxes(height: int, width: int, count: int = 4000) -> np.ndarray:
-    draws = np.random.default_rng(0).random((count, 10, 4))
-    return np.array([random_crop.sample_box(height, width, d, AREA, ASPECT_RATIO) for d in draws])
+    draws = np.random.default_rng(0).random((count, 10, 4)).tolist()
+    attempts = ([Attempt(*values) for values in of_box] for of_box in draws)
+    return np.array(
+        [random_crop.sample_box(height, width, some, AREA, ASPECT_RATIO) for some in attempts]
+    )
 
 
 def test_boxes_have_the_papers_area_and_aspect_ratio():
@@ -56,25 +61,26 @@ def stored(image: np.ndarray) -> EncodedImage:
     return EncodedImage(cv2.imencode(".png", image[..., ::-1])[1].tobytes(), "x")
 
 
-def crop(image: EncodedImage, draws: np.ndarray, **changes: Any) -> np.ndarray:
+def crop(image: EncodedImage, draws: CropDraws, **changes: Any) -> np.ndarray:
+    return apply(image, draws, **changes)[0]
+
+
+def apply(image: EncodedImage, draws: CropDraws, **changes: Any) -> tuple[np.ndarray, AppliedCrop]:
     fields: dict[str, Any] = {
         "kind": "inception", "size": 32, "area": AREA, "aspect_ratio": ASPECT_RATIO, "flip": False,
         "interpolations": ("bilinear",), "exact": False,
     }  # fmt: skip
     training_crop = random_crop.TrainingCrop(**(fields | changes))
     out = np.empty((training_crop.size, training_crop.size, 3), np.uint8)
-    training_crop(image, draws, out)
-    return out
+    return out, training_crop(image, draws, out)
 
 
 def test_drawn_areas_and_aspect_ratios_are_uniform():
     """Kolmogorov-Smirnov at 1 %; small boxes, so that the first attempt always fits."""
     count, area = 5000, (0.08, 0.5)
-    draws = [
-        order.uniform_draws(1, 0, i, random_crop.TRAINING_CROP_DRAWS)[:-2] for i in range(count)
-    ]
+    draws = [random_crop.draw(1, 0, index) for index in range(count)]
     boxes = [
-        random_crop.sample_box(4000, 4000, d.reshape(-1, 4), area, ASPECT_RATIO) for d in draws
+        random_crop.sample_box(4000, 4000, drawn.attempts, area, ASPECT_RATIO) for drawn in draws
     ]
     _, _, height, width = np.array(boxes).T
     share = (height * width / 4000**2 - area[0]) / (area[1] - area[0])
@@ -90,9 +96,9 @@ def test_training_crop_shows_its_box_and_flips_half(exact):
     image = stored(coordinates(200, 240))
     flipped = 0
     for index in range(200):
-        draws = order.uniform_draws(0, 0, index, random_crop.TRAINING_CROP_DRAWS)
+        draws = random_crop.draw(0, 0, index)
         shown = crop(image, draws, flip=True, exact=exact).astype(int)
-        box = random_crop.sample_box(200, 240, draws[:-2].reshape(-1, 4), AREA, ASPECT_RATIO)
+        box = random_crop.sample_box(200, 240, draws.attempts, AREA, ASPECT_RATIO)
         top, left, height, width = box
         columns, rows = shown[0, :, 0], shown[:, 0, 1]
         mirrored = columns[0] > columns[-1]
@@ -108,8 +114,7 @@ def test_training_crop_uses_every_interpolation():
     names = tuple(random_crop.INTERPOLATIONS)
 
     def chosen(draw: float, interpolations: tuple[str, ...]) -> bytes:
-        draws = np.full(random_crop.TRAINING_CROP_DRAWS, 0.5)
-        draws[-1] = draw
+        draws = CropDraws((Attempt(0.5, 0.5, 0.5, 0.5),), flip=0.5, interpolation=draw)
         return crop(image, draws, size=24, interpolations=interpolations).tobytes()
 
     mixed = [chosen((i + 0.5) / 4, names) for i in range(4)]
@@ -122,7 +127,7 @@ def test_caffes_crop_is_a_window_of_the_squeezed_image():
     image = stored(coordinates(128, 250))
     offsets = set()
     for index in range(300):
-        draws = order.uniform_draws(0, 0, index, random_crop.TRAINING_CROP_DRAWS)
+        draws = random_crop.draw(0, 0, index)
         shown = crop(image, draws, kind="caffe", size=224).astype(int)
         columns, rows = shown[0, :, 0], shown[:, 0, 1]
         left = round((columns[112] + 0.5) * 256 / 250 - 112.5)
@@ -134,8 +139,57 @@ def test_caffes_crop_is_a_window_of_the_squeezed_image():
     assert min(offsets) <= 1
     assert max(offsets) >= 31
     mirrored = [
-        crop(image, np.append(draws[:-2], [d, 0.5]), kind="caffe", size=224, flip=True)
-        for d in (0.2, 0.7)
+        crop(image, draws._replace(flip=drawn), kind="caffe", size=224, flip=True)
+        for drawn in (0.2, 0.7)
     ]
     np.testing.assert_array_equal(mirrored[0], mirrored[1][:, ::-1])
     assert [random_crop.caffe_side(size) for size in (224, 112, 32)] == [256, 128, 37]
+
+
+def test_draws_are_the_uniform_numbers_in_this_order():
+    numbers = order.uniform_draws(3, 5, 7, 42).tolist()
+    drawn = random_crop.draw(3, 5, 7)
+    assert [*np.array(drawn.attempts).ravel(), drawn.flip, drawn.interpolation] == numbers
+    first = drawn.attempts[0]
+    assert [first.area, first.aspect_ratio, first.top, first.left] == numbers[:4]
+
+
+RECTANGLE = 60, 30, 140, 90  # left, top, right, bottom
+
+
+@pytest.mark.parametrize("decoding", ["exact", "fast", "reduced"])
+@pytest.mark.parametrize("kind", random_crop.TRAINING_CROPS)
+def test_boxes_follow_a_crop(kind, decoding):
+    """A painted rectangle is found where its box is mapped to, at each edge that the crop shows."""
+    scale = 8 if decoding == "reduced" else 1
+    rectangle = [edge * scale for edge in RECTANGLE]
+    left, top, right, bottom = rectangle
+    painted = np.zeros((128 * scale, 250 * scale, 3), np.uint8)
+    painted[top:bottom, left:right] = 255
+    encoded = cv2.imencode(".jpg" if decoding == "reduced" else ".png", painted)[1].tobytes()
+    size, edges = 96, 0
+    for index in range(100):
+        shown, applied = apply(
+            EncodedImage(encoded, "x"), random_crop.draw(0, 0, index),
+            kind=kind, size=size, flip=True, exact=decoding == "exact",
+        )  # fmt: skip
+        mapped = applied.map_boxes(np.array([rectangle, applied.box], np.float32))
+        assert (mapped.dtype, mapped.shape) == (np.float32, (2, 4))
+        np.testing.assert_allclose(mapped[1], [0, 0, size, size], atol=1e-3)
+        inside = np.clip(mapped[0], 0, size)
+        if min(inside[2] - inside[0], inside[3] - inside[1]) < 2:
+            continue
+        rows, columns = np.nonzero(shown[..., 0] > 127)
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(found, inside, atol=1 if scale == 1 else 2)
+        edges += int(np.sum(inside == mapped[0]))
+    assert edges > 150
+
+
+def test_boxes_are_mapped_by_hand():
+    boxes = np.array([[10, 20, 30, 60], [0, 0, 10, 20]], np.float32)
+    applied = AppliedCrop((10, 20, 50, 100), 20, flipped=False)
+    assert applied.map_boxes(boxes).tolist() == [[0, 0, 10, 10], [-5, -5, 0, 0]]
+    mirrored = AppliedCrop((10, 20, 50, 100), 20, flipped=True)
+    assert mirrored.map_boxes(boxes).tolist() == [[10, 0, 20, 10], [20, -5, 25, 0]]
+    assert applied.map_boxes(np.empty((0, 4), np.float32)).shape == (0, 4)

@@ -1,4 +1,4 @@
-"""Layers against direct float64 computations, at every edge."""
+"""Layers against direct float64 computations, edges included."""
 
 import functools
 import math
@@ -10,7 +10,9 @@ import pytest
 from flax import nnx
 
 from inception_jax.models import layers
+from inception_jax.models.conv_unit import ConvUnit
 from inception_jax.models.inception import Inception
+from inception_jax.models.kernels.relu import relu
 from inception_jax.models.tables import InceptionRow
 
 
@@ -70,7 +72,7 @@ def test_max_pool_is_the_same_on_every_platform(stride):
     padding = [(1, 1), (1, 1)] if stride == 1 else [(0, 0), (0, 1)]
 
     def native(x):
-        return layers.nnx.max_pool(x, (3, 3), (stride, stride), padding)
+        return nnx.max_pool(x, (3, 3), (stride, stride), padding)
 
     shape = jax.eval_shape(native, x).shape
     weights = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
@@ -97,7 +99,7 @@ def test_padding_same_is_xlas(window, size):
 
     @jax.jit
     def both(x):
-        xlas = layers.nnx.max_pool(x, (window, window), (2, 2), "SAME")
+        xlas = nnx.max_pool(x, (window, window), (2, 2), "SAME")
         return pool(x, train=False), xlas
 
     np.testing.assert_array_equal(*both(x))
@@ -116,7 +118,7 @@ def test_adaptive_average_pool_written_out(size):
 
 def test_relu_and_its_gradient():
     x = np.array([-np.inf, -2, -1e-37, -0.0, 0, 1e-37, 0.5, 3, np.inf], np.float32)
-    values, gradient = run(layers.relu, x, weights=np.arange(1, 10, dtype=np.float32))
+    values, gradient = run(relu, x, weights=np.arange(1, 10, dtype=np.float32))
     np.testing.assert_array_equal(values, np.maximum(x, 0))
     assert gradient.tolist() == [0, 0, 0, 0, 0, 6, 7, 8, 9]
 
@@ -132,7 +134,7 @@ def unit_options(norm: str) -> dict:
 @pytest.mark.parametrize(
     "build",
     [
-        lambda **unit: layers.ConvUnit(4, 6, 3, **unit),
+        lambda **unit: ConvUnit(4, 6, 3, **unit),
         lambda **unit: Inception(InceptionRow("x", 2, 3, 4, 1, 2, 3).reduced(5), 4, **unit),
         lambda **unit: Inception(InceptionRow("x", 2, 3, 4, 1, 2, 3).naive(5), 4, **unit),
     ],
@@ -151,7 +153,7 @@ def test_a_pool_within_is_a_pool_after(build, norm):
     def apply(state, x, within: bool):
         layer = nnx.merge(graph, state, jax.tree.map(jnp.array, rest))
         if within:
-            return layer(x, train=True, pool=pool)
+            return layer(x, train=True, following_pool=pool)
         return pool(layer(x, train=True))
 
     shape = jax.eval_shape(functools.partial(apply, within=False), state, x).shape
@@ -168,7 +170,7 @@ def test_a_pool_within_is_a_pool_after(build, norm):
 
 def test_a_convolutions_gradient_in_bfloat16_is_summed_in_float32():
     """4,096 equal numbers: a sum in bfloat16 stops at 256."""
-    unit = layers.ConvUnit(1, 1, 1, **unit_options("none") | {"dtype": jnp.dtype("bfloat16")})
+    unit = ConvUnit(1, 1, 1, **unit_options("none") | {"dtype": jnp.dtype("bfloat16")})
     graph, state = nnx.split(unit)
     state = jax.tree.map(jnp.ones_like, state)
 

@@ -1,4 +1,4 @@
-"""The network as NNX modules: the layers of its rows, the auxiliary heads and the main head."""
+"""The network as an NNX module: the layers of its rows, the auxiliary heads and the main head."""
 
 import functools
 import itertools
@@ -9,16 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from inception_jax.models.conv_unit import ConvUnit
+from inception_jax.models.heads import AuxiliaryHead, MainHead
 from inception_jax.models.inception import Inception
-from inception_jax.models.layers import (
-    AdaptiveAveragePool,
-    AveragePool,
-    ConvUnit,
-    GlobalAveragePool,
-    LocalResponseNorm,
-    MaxPool,
-    relu,
-)
+from inception_jax.models.layers import LocalResponseNorm, MaxPool
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.models.rows import (
     ConvolutionRow,
@@ -28,80 +22,18 @@ from inception_jax.models.rows import (
     Row,
 )
 from inception_jax.models.shapes import Maps, auxiliary_pool, output_of
-from inception_jax.models.tables import (
-    AUXILIARY_FILTERS,
-    AUXILIARY_HEADS,
-    AUXILIARY_PARTS,
-    AUXILIARY_STRIDE,
-    AUXILIARY_WINDOW,
-    FULLY_CONNECTED_UNITS,
-)
+from inception_jax.models.tables import AUXILIARY_HEADS
 
 
 class Outputs(NamedTuple):
-    """What the network returns: float32 logits [batch, classes].
+    """The outputs of a network: float32 logits [batch, classes] of each head.
 
-    `auxiliary` has those of loss1 (on 4a) and loss2 (on 4d) in training, where the network has
-    them, and is empty otherwise.
+    `auxiliary` has those of loss1 (on 4a) and loss2 (on 4d) in training, as far as the network has
+    these heads, and is empty otherwise.
     """
 
     logits: jax.Array
     auxiliary: tuple[jax.Array, ...]
-
-
-class AuxiliaryHead(nnx.Module):
-    """Section 5: average pool 5x5/3, 1x1 convolution, fully connected, dropout 70 %, linear."""
-
-    def __init__(self, pooled: Maps, config: GoogLeNetConfig, **unit):
-        """`pooled` is what the average pool makes of the module's output."""
-        dense = {key: unit[key] for key in ("dtype", "rngs")}
-        hidden = config.scale(FULLY_CONNECTED_UNITS)
-        maps = Maps(pooled.size, config.scale(AUXILIARY_FILTERS))
-        self.pool = (
-            AdaptiveAveragePool(AUXILIARY_PARTS)
-            if config.auxiliary_pool == "adaptive"
-            else AveragePool(AUXILIARY_WINDOW, AUXILIARY_STRIDE)
-        )
-        self.conv = ConvUnit(pooled.channels, maps.channels, 1, **unit)
-        self.fc = nnx.Linear(maps.values, hidden, **dense)
-        self.dropout = nnx.Dropout(config.auxiliary_dropout)
-        self.classifier = nnx.Linear(hidden, config.num_classes, **dense)
-
-    def __call__(self, x: jax.Array, *, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
-        x = self.pool(x, train=train)
-        with jax.named_scope("conv"):
-            x = self.conv(x, train=train)
-        with jax.named_scope("fc"):
-            x = relu(self.fc(_flatten(x)))
-        x = self.dropout(x, deterministic=not train, rngs=rngs)
-        with jax.named_scope("classifier"):
-            return self.classifier(x).astype(jnp.float32)
-
-
-class MainHead(nnx.Module):
-    """Global average pool (or, as an ablation, a fully connected layer), dropout 40 %, linear."""
-
-    def __init__(self, features: Maps, config: GoogLeNetConfig, **dense):
-        average = config.head == "average_pool"
-        hidden = features.channels if average else config.scale(FULLY_CONNECTED_UNITS)
-        if average:
-            self.pool = GlobalAveragePool()
-        else:
-            self.fc = nnx.Linear(features.values, hidden, **dense)
-        self.dropout = nnx.Dropout(config.dropout)
-        self.classifier = nnx.Linear(hidden, config.num_classes, **dense)
-
-    def __call__(self, x: jax.Array, *, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
-        if hasattr(self, "pool"):
-            with jax.named_scope("pool"):
-                x = self.pool(x, train=train)
-            x = _flatten(x)
-        else:
-            with jax.named_scope("fc"):
-                x = relu(self.fc(_flatten(x)))
-        x = self.dropout(x, deterministic=not train, rngs=rngs)
-        with jax.named_scope("classifier"):
-            return self.classifier(x).astype(jnp.float32)
 
 
 class GoogLeNet(nnx.Module):
@@ -112,7 +44,11 @@ class GoogLeNet(nnx.Module):
     """
 
     def __init__(self, config: GoogLeNetConfig, *, rngs: nnx.Rngs):
-        """Raises UsageError where the images are too small for the auxiliary heads."""
+        """Builds the layers.
+
+        Raises:
+          UsageError: the images are too small for the auxiliary heads.
+        """
         self.config = config
         dense: dict[str, Any] = {"dtype": jnp.dtype(config.dtype), "rngs": rngs}
         unit = dense | {
@@ -142,11 +78,11 @@ class GoogLeNet(nnx.Module):
         """
         x = images.astype(self.config.dtype)
         auxiliary = []
-        for row, pool in _with_pools(self.config.rows()):
+        for row, pool in _with_following_pools(self.config.rows()):
             layer = functools.partial(_lookup(self, row.name), train=train)
             if pool is not None:
                 maxima = functools.partial(_lookup(self, pool.name), train=train)
-                layer = functools.partial(layer, pool=jax.named_scope(pool.name)(maxima))
+                layer = functools.partial(layer, following_pool=jax.named_scope(pool.name)(maxima))
             with jax.named_scope(row.name):
                 x = layer(x)
             head = self.config.auxiliary_heads().get(row.name)
@@ -158,10 +94,13 @@ class GoogLeNet(nnx.Module):
         return Outputs(logits, tuple(auxiliary))
 
     def activations(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
-        """Each row's name and output, [batch, height, width, channels], as at inference.
+        """Runs the rows one by one, as at inference.
 
         Args:
-          images: as above.
+          images: normalised float images [batch, image_size, image_size, 3], RGB.
+
+        Yields:
+          Each row's name and output, [batch, height, width, channels].
         """
         x = images.astype(self.config.dtype)
         for row in self.config.rows():
@@ -169,20 +108,20 @@ class GoogLeNet(nnx.Module):
             yield row.name, x
 
 
-def _with_pools(rows: Sequence[Row]) -> Iterator[tuple[Row, MaxPoolRow | None]]:
-    """The rows; a max pool after convolutions comes with them, since they apply it sooner."""
+def _with_following_pools(rows: Sequence[Row]) -> Iterator[tuple[Row, MaxPoolRow | None]]:
+    """Pairs rows of convolutions with the max pool after them: see `conv_unit`."""
     taken = None
     for row, following in itertools.zip_longest(rows, rows[1:]):
         if row is taken:
             continue
-        # A head's input is the whole output.
+        # An auxiliary head needs the output before the pool.
         convolves = isinstance(row, ConvolutionRow | ModuleRow) and row.name not in AUXILIARY_HEADS
         taken = following if convolves and isinstance(following, MaxPoolRow) else None
         yield row, taken
 
 
 class _Group(nnx.Module):
-    """The first part of a name like conv1/7x7_s2."""
+    """Holds the layers whose names have the same first part, as conv1/7x7_s2."""
 
 
 def _build(row: Row, in_channels: int, config: GoogLeNetConfig, unit: dict[str, Any]) -> nnx.Module:
@@ -207,9 +146,5 @@ def _attach(root: nnx.Module, name: str, layer: nnx.Module) -> None:
 
 
 def _lookup(root: nnx.Module, name: str) -> Any:
+    """The layer of a network with a name like inception_3a/3x3."""
     return functools.reduce(getattr, name.split("/"), root)
-
-
-def _flatten(x: jax.Array) -> jax.Array:
-    """[batch, height, width, channels] -> [batch, features], in that order (Caffe's is C, H, W)."""
-    return x.reshape(x.shape[0], -1)

@@ -6,14 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inception_jax.models.layers import (
-    AveragePool,
-    ConvUnit,
-    MaxPool,
-    Pooling,
-    fused_pointwise,
-    unpooled,
-)
+from inception_jax.models.conv_unit import ConvUnit, Pooling, fused_pointwise, no_pool
+from inception_jax.models.layers import AveragePool, MaxPool
 from inception_jax.models.rows import POOL_PADDING, POOL_WINDOW, Convolution, ModuleRow, Pool
 
 
@@ -24,7 +18,13 @@ class Inception(nnx.Module):
     """
 
     def __init__(self, row: ModuleRow, in_channels: int, **unit):
-        """`unit` holds what every ConvUnit shares."""
+        """Builds the layers.
+
+        Args:
+          row: the branches.
+          in_channels: of the input.
+          unit: the arguments that all ConvUnits share.
+        """
         self.branches = row.branches
         for branch in row.branches:
             channels = in_channels
@@ -34,11 +34,13 @@ class Inception(nnx.Module):
                     setattr(self, part.name, ConvUnit(*shape, **unit))
                     channels = part.filters
 
-    def __call__(self, x: jax.Array, *, train: bool, pool: Pooling = unpooled) -> jax.Array:
-        """Outputs lie next to one another; all pools of branches see what the module sees.
+    def __call__(
+        self, x: jax.Array, *, train: bool, following_pool: Pooling = no_pool
+    ) -> jax.Array:
+        """The outputs of all branches next to one another.
 
-        `pool` takes the maximum of windows of the output, here of each branch by itself: the larger
-        array of all is never put together.
+        A max pool that follows the module is taken of each branch by itself, so that the larger
+        array of all branches is never put together. All pools of branches see the module's input.
         """
         first = [part for part, *_ in self.branches if _is_pointwise(part)]
         with jax.named_scope("+".join(part.name for part in first)):
@@ -48,13 +50,14 @@ class Inception(nnx.Module):
         for branch in self.branches:
             y = x
             for part in branch:
-                at_the_end = pool if part is branch[-1] else unpooled
+                at_the_end = following_pool if part is branch[-1] else no_pool
                 match part:
                     case Convolution() if part in computed:
                         y = at_the_end(computed[part])
                     case Convolution():
                         with jax.named_scope(part.name):
-                            y = getattr(self, part.name)(y, train=train, pool=at_the_end)
+                            unit = getattr(self, part.name)
+                            y = unit(y, train=train, following_pool=at_the_end)
                     case Pool():
                         y = at_the_end(_pool(part)(y, train=train))
             outputs.append(y)

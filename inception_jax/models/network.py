@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from typing import Any, cast
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from inception_jax.errors import UsageError
+from inception_jax.models.conv_unit import BatchNormReLU
 from inception_jax.models.googlenet import GoogLeNet, Outputs
 from inception_jax.models.initialization import initial_values
 from inception_jax.models.options import GoogLeNetConfig
@@ -18,7 +20,10 @@ Tree = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The graph of a network, split from its arrays once; `params` and `batch_stats` are shapes."""
+    """The graph of a network, split once from its arrays.
+
+    `params` and `batch_stats` are nested dictionaries of shapes and dtypes.
+    """
 
     config: GoogLeNetConfig
     graph: nnx.GraphDef
@@ -26,7 +31,7 @@ class Network:
     batch_stats: Tree
 
     def initial(self, seed: int) -> tuple[Tree, Tree]:
-        """Host arrays to start from: parameters, batch statistics."""
+        """The parameters and batch statistics to start from, as host arrays."""
         kind = self.config.initialization
         return initial_values(self.params, kind, seed), initial_values(self.batch_stats, kind, seed)
 
@@ -38,13 +43,27 @@ class Network:
         *,
         train: bool,
         dropout_key: jax.Array | None = None,
+        frozen: Collection[str] = (),
     ) -> tuple[Outputs, Tree]:
-        """Runs the network on normalised images [batch, size, size, 3]; traceable.
+        """Runs the network; traceable.
+
+        Args:
+          params: the parameters.
+          batch_stats: the running means and variances.
+          images: normalised float images [batch, image_size, image_size, 3], RGB.
+          train: use and update batch statistics, drop out, run the auxiliary heads.
+          dropout_key: needed in training unless both dropout rates are 0.
+          frozen: names of layers (`inception_3a/3x3/norm`) that in training, too, normalise with
+            their running statistics and leave them as they are; other names count for nothing.
 
         Returns:
           The outputs, and the batch statistics (updated in training).
         """
         model = self._merge(params, batch_stats)
+        if frozen:
+            for path, module in nnx.iter_modules(model):
+                if isinstance(module, BatchNormReLU) and "/".join(map(str, path)) in frozen:
+                    module.use_running_average = True
         rngs = None if dropout_key is None else nnx.Rngs(dropout=dropout_key)
         outputs = model(images, train=train, rngs=rngs)
         return outputs, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
@@ -55,10 +74,8 @@ class Network:
         """The output of the row `name`, [batch, height, width, channels], as at inference.
 
         Args:
-          params: as in `apply`.
-          batch_stats: as in `apply`.
-          images: as in `apply`.
-          name: of a row, `inception_3a`.
+          params, batch_stats, images: as in `apply`.
+          name: the row's, `inception_3a`.
 
         Raises:
           UsageError: there is no such row.
@@ -76,7 +93,7 @@ class Network:
 
 
 class _OneKey:
-    """In place of nnx.Rngs, whose bookkeeping is half of the time where only shapes count."""
+    """Replaces nnx.Rngs, whose bookkeeping takes half of the time where only shapes count."""
 
     def __init__(self):
         self._key = jax.random.key(0)
@@ -88,7 +105,9 @@ class _OneKey:
 
 @functools.cache
 def build(config: GoogLeNetConfig) -> Network:
-    """Builds the network without allocating it, once: nobody may change its trees.
+    """Builds the network without allocating it; the same config gives the same object.
+
+    Nobody may change its trees.
 
     Raises:
       UsageError: the images are too small for the auxiliary heads.

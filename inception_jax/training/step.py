@@ -14,6 +14,7 @@ from inception_jax.data.read_ahead import DeviceBatch
 from inception_jax.models.network import Network
 from inception_jax.runtime.devices import compiler_options, replicated
 from inception_jax.tasks.base import Task
+from inception_jax.training.optimizer import frozen_layers
 from inception_jax.training.state import TrainState, update_average
 
 Metrics = dict[str, jax.Array]
@@ -38,6 +39,7 @@ def make_train_step(
     The metrics are float32 scalars of this batch, before the update: loss, learning_rate,
     gradient_norm, parameter_norm and those of the task; and int32 bad_images, those replaced.
     """
+    frozen = frozen_layers(network.params, config.optimizer.learning_rate_factors)
 
     # Plain dictionaries in and out, the graph closed over: so a call costs Python least.
     @functools.partial(
@@ -53,7 +55,12 @@ def make_train_step(
 
         def loss_fn(params):
             outputs, batch_stats = network.apply(
-                params, state.batch_stats, inputs["image"], train=True, dropout_key=key
+                params,
+                state.batch_stats,
+                inputs["image"],
+                train=True,
+                dropout_key=key,
+                frozen=frozen,
             )
             loss, metrics = task.loss(outputs, inputs)
             return loss, (metrics, batch_stats)

@@ -1,11 +1,15 @@
-"""Which part of an image the network sees in training. Host side, uint8 RGB."""
+"""Random crops of training images, on the host: uint8 RGB."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
+from inception_jax.data import order
+from inception_jax.data.augmentation.applied_crop import AppliedCrop
 from inception_jax.data.decode import Box, EncodedImage
 
 TRAINING_CROPS = ("inception", "caffe")
@@ -18,13 +22,41 @@ INTERPOLATIONS = {
 }
 
 _ATTEMPTS = 10
-TRAINING_CROP_DRAWS = 4 * _ATTEMPTS + 2
+
+_Edges = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the image
+
+
+class Attempt(NamedTuple):
+    """The draws for one box, each uniform in [0, 1)."""
+
+    area: float
+    aspect_ratio: float
+    top: float
+    left: float
+
+
+class CropDraws(NamedTuple):
+    """The draws for the crop of one example in one epoch, each uniform in [0, 1)."""
+
+    attempts: tuple[Attempt, ...]
+    flip: float
+    interpolation: float
+
+
+def draw(seed: int, epoch: int, index: int) -> CropDraws:
+    """Draws for one example: a pure function of (seed, epoch, example number).
+
+    The order of the numbers is part of the format: with another one a run would not resume.
+    """
+    drawn = order.uniform_draws(seed, epoch, index, 4 * _ATTEMPTS + 2).tolist()
+    attempts = tuple(Attempt(*drawn[at : at + 4]) for at in range(0, 4 * _ATTEMPTS, 4))
+    return CropDraws(attempts, *drawn[4 * _ATTEMPTS :])
 
 
 def sample_box(
     height: int,
     width: int,
-    draws: np.ndarray,
+    attempts: Iterable[Attempt],
     area: tuple[float, float],
     aspect_ratio: tuple[float, float],
 ) -> Box:
@@ -32,7 +64,7 @@ def sample_box(
 
     Args:
       height, width: of the image, pixels.
-      draws: uniform in [0, 1), [attempts, 4]; the first attempt that fits in the image counts.
+      attempts: the draws; the first attempt that fits in the image counts.
       area: range of the box's share of the image, uniform.
       aspect_ratio: range of width / height, uniform.
 
@@ -40,13 +72,13 @@ def sample_box(
       top, left, height, width in pixels; if no attempt fits, the largest centred box whose aspect
       ratio is in the range.
     """
-    for area_draw, ratio_draw, top_draw, left_draw in draws.tolist():
-        target = height * width * (area[0] + area_draw * (area[1] - area[0]))
-        ratio = aspect_ratio[0] + ratio_draw * (aspect_ratio[1] - aspect_ratio[0])
+    for attempt in attempts:
+        target = height * width * (area[0] + attempt.area * (area[1] - area[0]))
+        ratio = aspect_ratio[0] + attempt.aspect_ratio * (aspect_ratio[1] - aspect_ratio[0])
         box_height, box_width = round((target / ratio) ** 0.5), round((target * ratio) ** 0.5)
         if 0 < box_height <= height and 0 < box_width <= width:
-            top = int(top_draw * (height - box_height + 1))
-            left = int(left_draw * (width - box_width + 1))
+            top = int(attempt.top * (height - box_height + 1))
+            left = int(attempt.left * (width - box_width + 1))
             return top, left, box_height, box_width
     ratio = min(max(width / height, aspect_ratio[0]), aspect_ratio[1])
     box_height = max(1, min(height, round(width / ratio)))
@@ -56,7 +88,7 @@ def sample_box(
 
 @dataclasses.dataclass(frozen=True)
 class TrainingCrop:
-    """A random part of an image, as the network is to see it in training.
+    """Cuts a random part out of an image, as the network is to see it in training.
 
     kind "inception" (the paper's section 6): a box of random area and aspect ratio, resized with a
     random interpolation. kind "caffe" (bvlc_googlenet): all of the image resized to a square,
@@ -74,7 +106,7 @@ class TrainingCrop:
 
     @classmethod
     def from_config(cls, data: ConfigDict) -> "TrainingCrop":
-        """Of the section `data`."""
+        """The crop that the config's section `data` asks for."""
         return cls(
             kind=data.crop,
             size=data.image_size,
@@ -85,31 +117,43 @@ class TrainingCrop:
             exact=data.exact_decoding,
         )
 
-    def __call__(self, image: EncodedImage, draws: np.ndarray, out: np.ndarray) -> None:
+    def __call__(self, image: EncodedImage, draws: CropDraws, out: np.ndarray) -> AppliedCrop:
         """Writes the crop to `out`.
 
         Args:
           image: any size.
-          draws: uniform in [0, 1), [TRAINING_CROP_DRAWS].
+          draws: see `draw`.
           out: uint8 [size, size, 3], contiguous.
+
+        Returns:
+          Which part of the image it is.
 
         Raises:
           UnreadableImageError: the image is damaged.
         """
-        boxes, (flip_draw, choice_draw) = draws[:-2].reshape(_ATTEMPTS, 4), draws[-2:]
-        if self.kind == "inception":
-            box = sample_box(image.height, image.width, boxes, self.area, self.aspect_ratio)
-            pixels = self._decode(image, box, self.size)
-            name = self.interpolations[int(choice_draw * len(self.interpolations))]
-            cv2.resize(pixels, (self.size, self.size), out, interpolation=INTERPOLATIONS[name])
-        else:
-            side = caffe_side(self.size)
-            pixels = self._decode(image, (0, 0, image.height, image.width), side)
-            resized = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)
-            top, left = (int(draw * (side - self.size + 1)) for draw in boxes[0, 2:])
-            out[:] = resized[top : top + self.size, left : left + self.size]
-        if self.flip and flip_draw < 0.5:
+        crop = self._inception if self.kind == "inception" else self._caffe
+        box = crop(image, draws, out)
+        flipped = self.flip and draws.flip < 0.5
+        if flipped:
             cv2.flip(out, 1, out)
+        return AppliedCrop(box, self.size, flipped)
+
+    def _inception(self, image: EncodedImage, draws: CropDraws, out: np.ndarray) -> _Edges:
+        box = sample_box(image.height, image.width, draws.attempts, self.area, self.aspect_ratio)
+        pixels = self._decode(image, box, self.size)
+        name = self.interpolations[int(draws.interpolation * len(self.interpolations))]
+        cv2.resize(pixels, (self.size, self.size), out, interpolation=INTERPOLATIONS[name])
+        top, left, height, width = box
+        return left, top, left + width, top + height
+
+    def _caffe(self, image: EncodedImage, draws: CropDraws, out: np.ndarray) -> _Edges:
+        side, first = caffe_side(self.size), draws.attempts[0]
+        pixels = self._decode(image, (0, 0, image.height, image.width), side)
+        resized = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)
+        top, left = (int(draw * (side - self.size + 1)) for draw in (first.top, first.left))
+        out[:] = resized[top : top + self.size, left : left + self.size]
+        x, y = image.width / side, image.height / side
+        return left * x, top * y, (left + self.size) * x, (top + self.size) * y
 
     def _decode(self, image: EncodedImage, box: Box, size: int) -> np.ndarray:
         if not self.exact:
@@ -119,5 +163,5 @@ class TrainingCrop:
 
 
 def caffe_side(size: int) -> int:
-    """The square that Caffe's crop is cut from, in pixels: 256 for 224, in proportion else."""
+    """The side of the square that Caffe's crop of `size` pixels is cut from: 256 for 224."""
     return round(size * 256 / 224)

@@ -1,1 +1,1 @@
-"""Operations with several forms: the plain one and those for particular devices."""
+"""Operations that have, beside their plain form, faster ones or a gradient written by hand."""

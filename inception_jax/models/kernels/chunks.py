@@ -1,19 +1,25 @@
-"""A batch a few examples at a time, so that on a CPU they stay in the cache."""
+"""Maps a function over cache-sized pieces of a batch (CPU)."""
 
 import math
 from collections.abc import Callable
 
 import jax
 
-# Of the largest array in one go: about what a core keeps in its own cache.
-CACHED_BYTES = 2**20
+CACHED_BYTES = 2**20  # of a piece; about what a core keeps in its own cache
 
 
 def map_chunks(function: Callable[[jax.Array], jax.Array], batch: jax.Array) -> jax.Array:
-    """`function` of a few examples at a time; the same as of the whole batch.
+    """Applies `function` to a few examples at a time; it must treat each example by itself.
 
     A chunk has every n-th example, and as many of each device as of any other: a batch that lies on
     several devices does not move between them.
+
+    Args:
+      function: [examples of a chunk, ...] to [examples of a chunk, ...].
+      batch: [examples, ...].
+
+    Returns:
+      The result for the whole batch.
     """
     folded = _fold(batch, _size(batch))
     chunk = jax.eval_shape(lambda: function(_chunk(folded, 0)))
@@ -28,9 +34,10 @@ def map_chunks(function: Callable[[jax.Array], jax.Array], batch: jax.Array) -> 
 def map_chunks_in_place(
     function: Callable[[jax.Array, jax.Array], jax.Array], batch: jax.Array, other: jax.Array
 ) -> jax.Array:
-    """The same of two arrays, where results are of the first one's shape and dtype.
+    """Applies a function of two arrays to a few examples at a time, as `map_chunks` does.
 
-    They take its place, chunk by chunk: no memory to get, to fill with zeros and to give back.
+    Results have the shape and dtype of `batch` and take its place, chunk by chunk: no memory has to
+    be taken, filled with zeros and given back.
     """
     size = _size(batch)
     folded, other = _fold(batch, size), _fold(other, size)
@@ -43,7 +50,7 @@ def map_chunks_in_place(
 
 
 def _size(batch: jax.Array) -> int:
-    """Of a chunk, in examples: those that the cache takes."""
+    """The number of examples of a chunk: as many as the cache holds."""
     devices = math.gcd(jax.device_count(), len(batch))
     example = batch.nbytes // len(batch)
     return max(
@@ -54,7 +61,7 @@ def _size(batch: jax.Array) -> int:
 
 
 def _fold(batch: jax.Array, size: int) -> jax.Array:
-    """[examples, ...] to [examples of a chunk, chunks, ...]."""
+    """Turns [examples, ...] into [examples of a chunk, chunks, ...]."""
     return batch.reshape(size, -1, *batch.shape[1:])
 
 

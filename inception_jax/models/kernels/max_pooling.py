@@ -1,4 +1,4 @@
-"""Max pooling with a form of its own on a CPU: XLA's gradient takes half of a training step there.
+"""Max pooling, with a form for CPUs, where XLA's gradient takes half of a training step.
 
 On other platforms both directions are XLA's. The gradient goes to the first maximum of a window in
 row-major order, as in XLA and torch.
@@ -11,15 +11,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from inception_jax.models.geometry import Paddings
 from inception_jax.models.kernels.chunks import map_chunks, map_chunks_in_place
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
+from inception_jax.models.kernels.platform import choose
 
 _NOWHERE = 255  # the place of a maximum of no window
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def max_pool(images: jax.Array, window: int, stride: int, padding: Padding) -> jax.Array:
+def max_pool(images: jax.Array, window: int, stride: int, padding: Paddings) -> jax.Array:
     """Max over square windows.
 
     Args:
@@ -28,70 +27,71 @@ def max_pool(images: jax.Array, window: int, stride: int, padding: Padding) -> j
       stride: pixels.
       padding: pixels before and after, of height and width; they never are the maximum.
     """
-    return jax.lax.platform_dependent(
-        images,
-        cpu=lambda images: _maxima(images, window, stride, padding),
-        default=functools.partial(_native, window=window, stride=stride, padding=padding),
-    )
+    return choose(images, plain=plain, default=_max_pool, static=(window, stride, padding))
 
 
-def _forward(images: jax.Array, window: int, stride: int, padding: Padding) -> Any:
-    """The same in chunks: XLA would work it out once for each layer that uses it."""
-
-    def on_cpu(images: jax.Array) -> jax.Array:
-        return map_chunks(lambda some: _maxima(some, window, stride, padding), images)
-
-    native = functools.partial(_native, window=window, stride=stride, padding=padding)
-    return jax.lax.platform_dependent(images, cpu=on_cpu, default=native), images
-
-
-def _backward(
-    window: int, stride: int, padding: Padding, images: jax.Array, gradient: jax.Array
-) -> tuple[jax.Array]:
-    def by_xla(images: jax.Array, gradient: jax.Array) -> jax.Array:
-        native = functools.partial(_native, window=window, stride=stride, padding=padding)
-        return jax.vjp(native, images)[1](gradient)[0]
-
-    def on_cpu(images: jax.Array, gradient: jax.Array) -> jax.Array:
-        def some(images: jax.Array, gradient: jax.Array) -> jax.Array:
-            # Found again: cheaper than to keep it.
-            places = _argmax(images, window, stride, padding)
-            return _gradient_to_argmax(places, gradient, images.shape[1:3], window, stride, padding)
-
-        return map_chunks_in_place(some, images, gradient)
-
-    return (jax.lax.platform_dependent(images, gradient, cpu=on_cpu, default=by_xla),)
-
-
-max_pool.defvjp(_forward, _backward)
-
-
-def _native(images: jax.Array, *, window: int, stride: int, padding: Padding) -> jax.Array:
+def plain(images: jax.Array, window: int, stride: int, padding: Paddings) -> jax.Array:
+    """Max pooling as Flax has it."""
     return nnx.max_pool(images, (window, window), (stride, stride), padding)
 
 
-# What follows is traced for each pool of a network, twice: `jax.lax`, a quarter of the time of
-# `jax.numpy`.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_pool(images: jax.Array, window: int, stride: int, padding: Paddings) -> jax.Array:
+    return choose(images, plain=plain, cpu=_maxima, static=(window, stride, padding))
 
 
-def _maxima(images: jax.Array, window: int, stride: int, padding: Padding) -> jax.Array:
+def _forward(images: jax.Array, window: int, stride: int, padding: Paddings) -> Any:
+    """Pools in chunks: XLA would compute the pool once for each layer that uses its output."""
+
+    def on_cpu(images: jax.Array, *geometry: Any) -> jax.Array:
+        return map_chunks(lambda some: _maxima(some, *geometry), images)
+
+    return choose(images, plain=plain, cpu=on_cpu, static=(window, stride, padding)), images
+
+
+def _backward(
+    window: int, stride: int, padding: Paddings, images: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array]:
+    def by_xla(images: jax.Array, gradient: jax.Array, *geometry: Any) -> jax.Array:
+        _, pullback = jax.vjp(lambda images: plain(images, *geometry), images)
+        return pullback(gradient)[0]
+
+    def on_cpu(images: jax.Array, gradient: jax.Array, *geometry: Any) -> jax.Array:
+        def some(images: jax.Array, gradient: jax.Array) -> jax.Array:
+            # Found again: cheaper than to keep it.
+            places = _argmax(images, *geometry)
+            return _gradient_to_argmax(places, gradient, images.shape[1:3], *geometry)
+
+        return map_chunks_in_place(some, images, gradient)
+
+    return (choose(images, gradient, plain=by_xla, cpu=on_cpu, static=(window, stride, padding)),)
+
+
+_max_pool.defvjp(_forward, _backward)
+
+
+# The functions below are traced twice for each pool of a network: `jax.lax` takes a quarter of the
+# time that `jax.numpy` takes.
+
+
+def _maxima(images: jax.Array, window: int, stride: int, padding: Paddings) -> jax.Array:
     """The maximum of each window."""
     return functools.reduce(jax.lax.max, _window_taps(images, window, stride, padding))
 
 
-def _argmax(images: jax.Array, window: int, stride: int, padding: Padding) -> jax.Array:
-    """Where the maximum of each window is first, counted row by row; uint8."""
+def _argmax(images: jax.Array, window: int, stride: int, padding: Paddings) -> jax.Array:
+    """The place of the first maximum within each window, counted row by row, uint8."""
     maximum, *others = _window_taps(images, window, stride, padding)
     places = jax.lax.full_like(maximum, 0, jnp.uint8)
     for place, other in enumerate(others, 1):
-        larger = jax.lax.gt(other, maximum) | jax.lax.ne(other, other)  # or not a number
+        larger = jax.lax.gt(other, maximum) | jax.lax.ne(other, other)  # a NaN is the maximum
         maximum = jax.lax.select(larger, other, maximum)
         places = jax.lax.select(larger, jax.lax.full_like(places, place), places)
     return places
 
 
-def _window_taps(images: jax.Array, window: int, stride: int, padding: Padding) -> list[jax.Array]:
-    """What all windows have in each of their places, row by row."""
+def _window_taps(images: jax.Array, window: int, stride: int, padding: Paddings) -> list[jax.Array]:
+    """One strided slice of the images for each place in the window, row by row."""
     around = [(0, 0, 0), *((before, after, 0) for before, after in padding), (0, 0, 0)]
     images = jax.lax.pad(images, jnp.array(-jnp.inf, images.dtype), around)
     height, width = ((size - window) // stride * stride + 1 for size in images.shape[1:3])
@@ -113,7 +113,7 @@ def _gradient_to_argmax(
     size: tuple[int, ...],
     window: int,
     stride: int,
-    padding: Padding,
+    padding: Paddings,
 ) -> jax.Array:
     """Gives each window's gradient to the pixel that was its maximum: [batch, *size, channels].
 

@@ -1,7 +1,7 @@
-"""Local response normalisation, with a gradient of its own.
+"""Local response normalisation, with a gradient written by hand and a form for TPUs.
 
-Differentiated operation by operation it keeps several float32 arrays of the size of the images;
-here the gradient is worked out from the input and the sums of squares alone.
+JAX's own gradient keeps several float32 arrays of the size of the images. The one here needs the
+input and the sums of squares alone.
 """
 
 import functools
@@ -10,15 +10,60 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from inception_jax.models.kernels.platform import choose
+
 SIZE = 5  # channels; bvlc_googlenet/train_val.prototxt, the paper gives no constants
 ALPHA = 1e-4  # divided by the size, as Caffe does
 K = 1.0
 BETA = 0.75  # what _root and its uses are written for
 
 
-@jax.custom_vjp
 def local_response_norm(x: jax.Array) -> jax.Array:
-    """x / (k + alpha / size * sum of squares)^0.75, of [batch, height, width, channels]."""
+    """x / (k + alpha / size * sum of squares)^0.75, over SIZE channels around each.
+
+    Args:
+      x: [batch, height, width, channels].
+
+    Returns:
+      The result in the dtype of `x`.
+    """
+    return choose(x, plain=plain, default=_local_response_norm)
+
+
+def plain(x: jax.Array) -> jax.Array:
+    """Local response normalisation, written out."""
+    sums = _by_shifts(jnp.square(x.astype(jnp.float32)), x.dtype)
+    return (x / (K + ALPHA / SIZE * sums) ** BETA).astype(x.dtype)
+
+
+def _by_shifts(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Sums over SIZE channels around each, whatever `dtype` is."""
+    channels, half = x.shape[-1], SIZE // 2
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, half)])
+    shifted = [jax.lax.slice_in_dim(x, i, i + channels, axis=-1) for i in range(SIZE)]
+    return functools.reduce(jnp.add, shifted)
+
+
+def _by_band(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Sums by a product with a band matrix: a TPU moves channels slowly, and multiplies fast."""
+    channel = jnp.arange(x.shape[-1])
+    band = jnp.abs(channel[:, None] - channel[None, :]) <= SIZE // 2
+    return jax.lax.dot_general(
+        x.astype(dtype),
+        band.astype(dtype),
+        (((x.ndim - 1,), (0,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+
+
+def _sum_of_neighbours(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Sums float32 values over SIZE channels around each; a product takes them in `dtype`."""
+    return choose(x, plain=_by_shifts, tpu=_by_band, static=(dtype,))
+
+
+@jax.custom_vjp
+def _local_response_norm(x: jax.Array) -> jax.Array:
     return _normalize(x)[0]
 
 
@@ -45,35 +90,9 @@ def _backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[j
     return ((gradient * scale - through_sums).astype(x.dtype),)
 
 
-local_response_norm.defvjp(_forward, _backward)
+_local_response_norm.defvjp(_forward, _backward)
 
 
 def _root(sums: jax.Array) -> jax.Array:
     """base^-0.5 in float32: base^-0.75 is this times its root; a power is many times slower."""
     return jax.lax.rsqrt(K + ALPHA / SIZE * sums)
-
-
-def _sum_of_neighbours(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Of float32 values, over SIZE channels around each; a product takes them in `dtype`."""
-    by_band = functools.partial(_by_band, dtype=dtype)
-    return jax.lax.platform_dependent(x, tpu=by_band, default=_by_shifts)
-
-
-def _by_shifts(x: jax.Array) -> jax.Array:
-    channels, half = x.shape[-1], SIZE // 2
-    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, half)])
-    shifted = [jax.lax.slice_in_dim(x, i, i + channels, axis=-1) for i in range(SIZE)]
-    return functools.reduce(jnp.add, shifted)
-
-
-def _by_band(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """As a product with a band matrix: a TPU moves channels slowly, and multiplies fast."""
-    channel = jnp.arange(x.shape[-1])
-    band = jnp.abs(channel[:, None] - channel[None, :]) <= SIZE // 2
-    return jax.lax.dot_general(
-        x.astype(dtype),
-        band.astype(dtype),
-        (((x.ndim - 1,), (0,)), ((), ())),
-        precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    )

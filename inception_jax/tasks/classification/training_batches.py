@@ -57,7 +57,7 @@ def read_training_batch(
     for row, (example, epoch, index) in enumerate(
         zip(examples, epochs.tolist(), indices.tolist(), strict=True)
     ):
-        draws = order.uniform_draws(seed, epoch, index, random_crop.TRAINING_CROP_DRAWS)
+        draws = random_crop.draw(seed, epoch, index)
         for candidate in itertools.chain([example], stand_ins(source, index)):
             try:
                 crop(EncodedImage(candidate.encoded, candidate.name), draws, images[row])

@@ -21,9 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 import inception_jax
 from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.errors import UserError
+from inception_jax.models.conv_unit import BATCH_NORM_EPSILON
 from inception_jax.models.cost import network_cost
 from inception_jax.models.kernels import response_norm
-from inception_jax.models.layers import BATCH_NORM_EPSILON
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.models.rows import (
     POOL_WINDOW,
