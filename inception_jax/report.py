@@ -37,15 +37,16 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         raise UsageError("an HTML page needs --output FILE.html (see --help)")
     if flags.format != "html" and _asked_for_pictures(flags):
         raise UsageError("--checkpoint, --module, --images and --features are for an HTML page")
-    from inception_jax.tools.report import comparison, page, runs, tables
+    from inception_jax.tools.report import comparison, page, runs, selection, tables
 
-    found = runs.read(runs.find(flags.runs), flags.base)
+    found = runs.read(selection.find(flags.runs), flags.base)
     match flags.format:
         case "html":
             text = page.render(found, list(_galleries(found, flags)), _written())
         case "markdown":
-            compared = tables.of_groups(comparison.compare(found))
-            text = f"{compared.markdown()}\n{tables.of_runs(found).markdown()}"
+            of_runs = tables.of_runs(found)
+            of_groups = tables.of_groups(comparison.compare(of_runs.values))
+            text = f"{of_groups.markdown()}\n{of_runs.markdown()}"
         case "csv":
             text = tables.of_runs(found).csv()
     text = text.encode(errors="backslashreplace").decode()  # file names may be no UTF-8
