@@ -15,9 +15,10 @@ from pathlib import Path
 from types import ModuleType
 
 from inception_jax import cli
-from inception_jax.errors import UsageError, UserError
+from inception_jax.errors import UsageError
 from inception_jax.storage import disk
 from inception_jax.tasks.classification.ensemble import WEIGHTS
+from inception_jax.tools import extras
 from inception_jax.tools.interop.formats import EXPORTED
 
 
@@ -44,13 +45,8 @@ def load_format(name: str) -> ModuleType:
     Raises:
       UserError: a package that it needs is not installed.
     """
-    try:
+    with extras.needed("interop", f"--to {name}"):
         return importlib.import_module(EXPORTED[name])
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"--to {name} needs the package {error.name}: pip install 'inception_jax[interop]' "
-            f"or pip install {error.name}"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import inception_jax
 from inception_jax import cli
 from inception_jax.errors import UsageError, UserError
 from inception_jax.storage import json_files, workdir
+from inception_jax.tools import extras
 
 if TYPE_CHECKING:
     from inception_jax.checkpoints.loaded_model import LoadedModel
@@ -37,7 +38,8 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         raise UsageError("an HTML page needs --output FILE.html (see --help)")
     if flags.format != "html" and _asked_for_pictures(flags):
         raise UsageError("--checkpoint, --module, --images and --features are for an HTML page")
-    from inception_jax.tools.report import comparison, page, runs, selection, tables
+    with extras.needed("report", "report"):
+        from inception_jax.tools.report import comparison, page, runs, selection, tables
 
     found = runs.read(selection.find(flags.runs), flags.base)
     match flags.format:

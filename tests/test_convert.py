@@ -507,19 +507,23 @@ def test_truncated_files_are_called_damaged(tensorflow_files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "library", "content", "extra"),
+    ("name", "package", "content", "extra"),
     [
-        ("torchvision", "torch", zipped("archive/data.pkl", b""), "inception_jax[torch]"),
-        ("torchvision", "safetensors.numpy", SAFETENSORS, "inception_jax[interop]"),
-        ("onnx", "onnx", ONNX, "inception_jax[interop]"),
-        ("tf_slim", "tensorflow", files.TABLE_END, "inception_jax[prepare]"),
+        ("torchvision", "torch", zipped("archive/data.pkl", b""), "torch"),
+        ("torchvision", "safetensors", SAFETENSORS, "interop"),
+        ("onnx", "onnx", ONNX, "interop"),
+        ("tf_slim", "tensorflow", files.TABLE_END, "prepare"),
     ],
     ids=["torch", "safetensors", "onnx", "tensorflow"],
 )
-def test_a_missing_library_is_named(name, library, content, extra, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, library, None)  # importing it fails
+def test_a_missing_package_is_named_with_its_extra(
+    name, package, content, extra, tmp_path, monkeypatch
+):
+    for module in (package, f"{package}.numpy"):
+        monkeypatch.setitem(sys.modules, module, None)  # importing it fails
     (tmp_path / "weights").write_bytes(content)
-    assert extra in refused(name, tmp_path / "weights", tmp_path)
+    message = refused(name, tmp_path / "weights", tmp_path)
+    assert message.endswith(f" needs the package {package}: pip install 'inception_jax[{extra}]'")
 
 
 def test_onnx_with_weights_in_other_files_is_refused(tmp_path):

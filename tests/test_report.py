@@ -6,6 +6,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DIGITS_NETWORK, Command, tool
+from conftest import DIGITS_NETWORK, ROOT, Command, tool
 from run_folders import NETWORK, evaluation, write_run
 from scipy import stats
 from selenium import webdriver
@@ -391,6 +393,25 @@ def test_what_cannot_be_is_said_in_a_line(command: Command, tmp_path: Path, argu
     arguments = [one.format(run=run, tmp=tmp_path) for one in arguments]
     code = 1 if "none of the runs" in message or "no folder" in message else 2
     assert message in command.fails("report", *arguments, exit_code=code)
+
+
+WITHOUT = """
+import runpy, sys
+sys.modules[sys.argv.pop(1)] = None  # importing it fails
+runpy.run_module("inception_jax.report", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("package", ["pandas", *breadth("itables", "jinja2", "plotly", "scipy")])
+def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, package: str):
+    arguments = [package, tmp_path, "--format", "csv"]
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: report needs the package {package}: pip install 'inception_jax[report]'\n"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 from inception_jax.errors import UserError
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.models.tables import AUXILIARY_FILTERS
+from inception_jax.tools import extras
 from inception_jax.tools.interop import files, weight_maps
 from inception_jax.tools.interop.weight_maps import Layer, Tensors
 
@@ -49,12 +50,8 @@ def separate(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _read(path: Path) -> Tensors:
-    try:
+    with extras.needed("interop", f"{path}, an ONNX file,"):
         import onnx
-    except ImportError:
-        raise UserError(
-            f"{path} is an ONNX file: pip install 'inception_jax[interop]' brings what it needs"
-        ) from None
     graph = onnx.load(path, load_external_data=False).graph
     for tensor in graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:

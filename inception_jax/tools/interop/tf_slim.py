@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.errors import UserError
 from inception_jax.models.options import GoogLeNetConfig
+from inception_jax.tools import extras
 from inception_jax.tools.interop import files, weight_maps
 from inception_jax.tools.interop.weight_maps import Layer, Tensors, Transform
 
@@ -92,13 +92,8 @@ def separate(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
 def _read_checkpoint(path: Path) -> Tensors:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # or it tells what it was compiled for
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # and how it would compute
-    try:
+    with extras.needed("prepare", f"{path}, a TensorFlow checkpoint and not an .npz file,"):
         import tensorflow as tf
-    except ImportError:
-        raise UserError(
-            f"{path} is a TensorFlow checkpoint: pip install 'inception_jax[prepare]' brings "
-            "TensorFlow; an .npz of the same names needs none"
-        ) from None
     reader = tf.train.load_checkpoint(str(files.checkpoint_prefix(path)))
     return {
         name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()

@@ -20,6 +20,7 @@ from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.errors import UsageError, UserError
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.models.tables import AUXILIARY_FILTERS
+from inception_jax.tools import extras
 from inception_jax.tools.interop import files, weight_maps
 from inception_jax.tools.interop.weight_maps import Layer, Tensors
 
@@ -89,13 +90,8 @@ def _is_counter(name: str, tensor: np.ndarray) -> bool:
 
 
 def _read_torch(path: Path) -> Tensors:
-    try:
+    with extras.needed("torch", f"{path}, a PyTorch file and not a .safetensors file,"):
         import torch
-    except ImportError:
-        raise UserError(
-            f"{path} is a PyTorch file, which needs PyTorch to read: "
-            "pip install 'inception_jax[torch]'; a .safetensors file needs none"
-        ) from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -121,7 +117,9 @@ def _read_torch(path: Path) -> Tensors:
 
 
 def _read_safetensors(path: Path) -> Tensors:
-    return _safetensors(f"{path} is a safetensors file").load_file(path)
+    with extras.needed("interop", f"{path}, a safetensors file,"):
+        import safetensors.numpy
+    return safetensors.numpy.load_file(path)
 
 
 READERS: dict[str, Callable[[Path], Tensors]] = {
@@ -191,24 +189,12 @@ def _usage(model: LoadedModel) -> str:
 
 
 def _save_torch(tensors: Tensors, path: Path) -> None:
-    try:
+    with extras.needed("torch", "a .pth file, unlike a .safetensors file,"):
         import torch
-    except ImportError:
-        raise UserError(
-            "writing .pth needs PyTorch (pip install 'inception_jax[torch]'); .safetensors does not"
-        ) from None
     torch.save({name: torch.from_numpy(np.array(t)) for name, t in tensors.items()}, path)
 
 
 def _save_safetensors(tensors: Tensors, path: Path) -> None:
-    _safetensors("writing .safetensors").save_file(dict(tensors), path, {"format": "pt"})
-
-
-def _safetensors(what: str) -> Any:
-    try:
+    with extras.needed("interop", "a .safetensors file"):
         import safetensors.numpy
-    except ImportError:
-        raise UserError(
-            f"{what}: pip install 'inception_jax[interop]' brings what it needs"
-        ) from None
-    return safetensors.numpy
+    safetensors.numpy.save_file(dict(tensors), path, {"format": "pt"})
