@@ -23,7 +23,7 @@ from inception_jax.tools.interop.formats import EXPORTED
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
-    """Writes --output and says what it wrote."""
+    """Writes --output and logs the files."""
     with written_whole(flags.output) as unfinished:
         chosen = load_format(flags.to)
         from inception_jax.checkpoints import loaded_model
@@ -51,7 +51,7 @@ def load_format(name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def written_whole(output: Path) -> Iterator[Path]:
-    """A path to write a file or a folder to, which becomes `output` when the block has ended well.
+    """Yields a path to write to, which becomes `output` when the block ends without an error.
 
     Raises:
       UsageError: `output` exists, or its folder does not.
@@ -59,7 +59,7 @@ def written_whole(output: Path) -> Iterator[Path]:
     if output.exists() or output.is_symlink():
         raise UsageError(f"{output} exists: move it away, or choose another --output")
     if not output.parent.is_dir():
-        raise UsageError(f"no folder {str(output.parent)!r} for --output")
+        raise UsageError(f"there is no folder {str(output.parent)!r} for --output")
     with (
         disk.writing(output.parent),
         tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder,

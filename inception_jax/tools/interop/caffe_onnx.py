@@ -1,7 +1,7 @@
 """Caffe's bvlc_googlenet in ONNX, as in the ONNX model zoo: the initializers of the graph.
 
-Layers have Caffe's names, which are ours; the input is blue, green, red. Only weights are read:
-that the graph around them is GoogLeNet's is taken on trust.
+Layers have Caffe's names, which are ours; the input is blue, green, red. Only weights are read; the
+graph around them is not checked.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _LINEAR = {"kernel": (_KERNEL, weight_maps.LINEAR), "bias": (_BIAS, weight_maps.
 
 
 def layers(config: GoogLeNetConfig, tensors: Tensors) -> dict[str, Layer]:
-    """{our layer: theirs}; `tensors`, those of the file, do not matter in this format."""
+    """{our layer: its name and arrays in the file}; in this format `tensors` do not matter."""
     flattened = weight_maps.after_flattening(config.scale(AUXILIARY_FILTERS))
     head = {
         "conv": _CONVOLUTION,
@@ -45,7 +45,7 @@ def layers(config: GoogLeNetConfig, tensors: Tensors) -> dict[str, Layer]:
 
 
 def separate(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
-    """The weights; integers are shapes that the graph reshapes to."""
+    """Leaves out tensors of integers: they are shapes for the graph."""
     return {name: tensor for name, tensor in tensors.items() if tensor.dtype.kind not in "iu"}, {}
 
 
