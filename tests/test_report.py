@@ -140,7 +140,7 @@ def test_a_run_counts_once_however_it_is_named_or_copied(tmp_path: Path, monkeyp
 
 
 def test_questions_are_told_apart(tmp_path: Path):
-    """By all that was changed, though the last parts of two fields' names be the same."""
+    """Two changed fields whose names end alike are shown with their full names."""
     often = "--config.checkpoints.every=7 epochs", "--config.evaluation.every=7 epochs"
     folders = [
         write_run(tmp_path / str(number), *often[number : number + 1]) for number in (2, 0, 1)
@@ -202,7 +202,7 @@ def test_whatever_state_a_run_is_in_it_is_named_and_breaks_nothing(
 
 
 def breadth(*cases: Any) -> list[Any]:
-    """More cases of a parametrised test, of a kind that it has already."""
+    """Marks further cases of a parametrised test, of kinds that it has already."""
     return [
         pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.breadth)
         for case in cases
@@ -213,7 +213,7 @@ RESULT = "results/evaluate_200_test_average.json"
 
 
 def wrong(**fields: Any) -> tuple[str, str]:
-    """A result but for these."""
+    """A result of `evaluate` with other values in these fields."""
     return RESULT, json.dumps({"checkpoints": ["a"], "split": "test", "step": 1} | fields)
 
 
@@ -269,7 +269,7 @@ def test_numbers_that_are_none_are_left_out(tmp_path: Path, values):
 
 @pytest.fixture(scope="module")
 def costs() -> NetworkCost:
-    """Those of the network of `write_run`."""
+    """The costs of the network of `write_run`."""
     return network_cost(network_config(configuration.load("configs/digits.py", NETWORK)))
 
 
@@ -303,7 +303,7 @@ def test_names_are_shown_and_not_obeyed(tmp_path: Path):
 
 
 def test_names_need_not_be_utf8(tmp_path: Path):
-    """A folder has a name that is not UTF-8, and a class a lone half of a pair of characters."""
+    """Names of folders may have any bytes, and names of classes lone surrogates."""
     name = b"r\xfcn".decode(errors="surrogateescape")
     folder = write_run(tmp_path / "run", results=True).rename(tmp_path / name)
     path = folder / RESULT
@@ -404,7 +404,7 @@ runpy.run_module("inception_jax.report", run_name="__main__", alter_sys=True)
 
 @pytest.mark.parametrize("package", ["pandas", *breadth("itables", "jinja2", "plotly", "scipy")])
 def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, package: str):
-    arguments = [package, tmp_path, "--format", "csv"]
+    arguments = [package, str(tmp_path), "--format", "csv"]
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT, *arguments], cwd=ROOT, capture_output=True, text=True
     )

@@ -10,7 +10,7 @@ from inception_jax.tools.report import run_folder
 
 
 def write(folder, *lines, total="4 steps", log="", metrics=None):
-    """A run of 4 steps of 16 of 64 images, as far as it is read."""
+    """Writes the folder of a run: 4 steps of 16 images, 64 in all."""
     folder.mkdir()
     config = configuration.load("configs/smoke.py", [f"--config.training.total={total}"])
     (folder / "config.json").write_text(json.dumps(configuration.to_dict(config)))

@@ -113,6 +113,6 @@ def detailed_result(run: Run) -> dict[str, Any] | None:
 
 
 def _protocol(result: dict[str, Any]) -> str:
-    """How it was measured, in words."""
+    """The split, the crops, the number of images and the overrides, in words."""
     words = [result["split"], f"{result['crops']} crops", f"{result['examples']} images"]
     return ", ".join(words + result["overrides"])
