@@ -39,9 +39,10 @@ soak: $(INSTALLED_SOAK)  ## on demand: kills again and again, Slurm, libtpu, PyT
 	$(PYTEST) -p no:randomly -m "soak and not torch"
 	$(BIN)/python -m pytest -m torch  # by itself: PyTorch and TensorFlow do not always load into one process
 
-lint: $(INSTALLED_TEST)  ## style, format and types
+lint: $(INSTALLED_TEST)  ## style, format, imports between rooms, and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 format: $(INSTALLED_TEST)  ## rewrite to the project's format

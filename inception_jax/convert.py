@@ -1,8 +1,8 @@
 """Make a checkpoint of published GoogLeNet weights: torchvision's, Caffe's (ONNX) or TF-slim's.
 
 The checkpoint has config and preprocessing inside: evaluate and predict take it as it is, and
---config.model.init_from starts a training from it. Classes are ILSVRC2012's where there are 1000; a
-net of other ones takes --config.model.num_classes=N, and --class_names.
+--config.model.init_from starts a training from it. 1000 classes are ILSVRC2012's; for others give
+--config.model.num_classes=N and --class_names.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     from inception_jax.checkpoints.description import make_description
     from inception_jax.tools.interop import published
 
-    weights = published.load(flags.format, flags.weights, overrides)
+    weights = published.read_weights(flags.format, flags.weights, overrides)
     classes = name_classes(weights.config.model.num_classes, flags.class_names)
     description = make_description(weights.config, classes, data_fingerprint=None)
     store.write(flags.output, weights.tree, description | {"source": weights.source})
@@ -33,17 +33,17 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def name_classes(count: int, file: Path | None) -> tuple[str, ...]:
-    """The lines of a file; without one ILSVRC2012's WNIDs if there are 1000 classes, else numbers.
+    """Returns the lines of a file; without a file, ILSVRC2012's WNIDs for 1000 classes, or numbers.
 
     Raises:
       UsageError: the file has another number of lines.
-      UserError: it is no text.
+      UserError: the file is not text in UTF-8.
     """
     if file is not None:
         try:
             names = tuple(file.read_text(encoding="utf-8-sig").splitlines())
         except UnicodeDecodeError:
-            raise UserError(f"{file} is no text in UTF-8") from None
+            raise UserError(f"{file} is not text in UTF-8") from None
         if len(names) != count:
             raise UsageError(f"{file} has {len(names)} lines and the network {count} classes")
         return names

@@ -16,13 +16,14 @@ from types import ModuleType
 
 from inception_jax import cli
 from inception_jax.checkpoints.ensemble import WEIGHTS
-from inception_jax.errors import UsageError, UserError
+from inception_jax.errors import UsageError
 from inception_jax.storage import disk
+from inception_jax.tools import extras
 from inception_jax.tools.interop.formats import EXPORTED
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
-    """Writes --output and says what it wrote."""
+    """Writes --output and logs the files."""
     with written_whole(flags.output) as unfinished:
         chosen = load_format(flags.to)
         from inception_jax.checkpoints import loaded_model
@@ -44,18 +45,13 @@ def load_format(name: str) -> ModuleType:
     Raises:
       UserError: a package that it needs is not installed.
     """
-    try:
+    with extras.needed("interop", f"--to {name}"):
         return importlib.import_module(EXPORTED[name])
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"--to {name} needs the package {error.name}: pip install 'inception_jax[interop]' "
-            f"or pip install {error.name}"
-        ) from error
 
 
 @contextlib.contextmanager
 def written_whole(output: Path) -> Iterator[Path]:
-    """A path to write a file or a folder to, which becomes `output` when the block has ended well.
+    """Yields a path to write to, which becomes `output` when the block ends without an error.
 
     Raises:
       UsageError: `output` exists, or its folder does not.
@@ -63,7 +59,7 @@ def written_whole(output: Path) -> Iterator[Path]:
     if output.exists() or output.is_symlink():
         raise UsageError(f"{output} exists: move it away, or choose another --output")
     if not output.parent.is_dir():
-        raise UsageError(f"no folder {str(output.parent)!r} for --output")
+        raise UsageError(f"there is no folder {str(output.parent)!r} for --output")
     with (
         disk.writing(output.parent),
         tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder,

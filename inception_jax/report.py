@@ -1,4 +1,4 @@
-"""Compare runs, finished or not, on one page: tables, curves, differences, what networks see.
+"""Compare runs, finished or not, on one page: tables, curves, differences, pictures of networks.
 
 It computes on the CPU, so that runs in progress keep their devices; JAX_PLATFORMS names others.
 """
@@ -18,37 +18,40 @@ import inception_jax
 from inception_jax import cli
 from inception_jax.errors import UsageError, UserError
 from inception_jax.storage import json_files, workdir
+from inception_jax.tools import extras
 
 if TYPE_CHECKING:
     from inception_jax.checkpoints.loaded_model import LoadedModel
     from inception_jax.tools.report.page import Gallery
     from inception_jax.tools.report.runs import Run
 
-MODULE = "inception_4a"  # whose activations are drawn where nobody names one
+MODULE = "inception_4a"  # its activations are drawn by default
 
 log = cli.log
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
-    """Writes the page, or tables in Markdown or CSV."""
+    """Writes the page, or tables as Markdown or CSV."""
     if not flags.runs and not flags.checkpoint:
         raise UsageError("name folders of runs, or a --checkpoint (see --help)")
     if flags.output is None and flags.format == "html":
         raise UsageError("an HTML page needs --output FILE.html (see --help)")
     if flags.format != "html" and _asked_for_pictures(flags):
         raise UsageError("--checkpoint, --module, --images and --features are for an HTML page")
-    from inception_jax.tools.report import comparison, page, runs, tables
+    with extras.needed("report", "report"):
+        from inception_jax.tools.report import comparison, page, runs, selection, tables
 
-    found = runs.read(runs.find(flags.runs), flags.base)
+    found = runs.read(selection.find(flags.runs), flags.base)
     match flags.format:
         case "html":
             text = page.render(found, list(_galleries(found, flags)), _written())
         case "markdown":
-            compared = tables.of_groups(comparison.compare(found))
-            text = f"{compared.markdown()}\n{tables.of_runs(found).markdown()}"
+            of_runs = tables.of_runs(found)
+            of_groups = tables.of_groups(comparison.compare(of_runs.values))
+            text = f"{of_groups.markdown()}\n{of_runs.markdown()}"
         case "csv":
             text = tables.of_runs(found).csv()
-    text = text.encode(errors="backslashreplace").decode()  # file names may be no UTF-8
+    text = text.encode(errors="backslashreplace").decode()  # names of files need not be UTF-8
     if flags.output is None:
         sys.stdout.write(text)
     else:
@@ -61,7 +64,7 @@ def _asked_for_pictures(flags: argparse.Namespace) -> bool:
 
 
 def _galleries(found: "Sequence[Run]", flags: argparse.Namespace) -> "Iterator[Gallery]":
-    """Pictures of one network; where nobody asked for them, the page says why there are none."""
+    """Yields pictures of one network; if they fail and were optional, the page says why."""
     from inception_jax.data import image_files
     from inception_jax.tools.features import galleries
     from inception_jax.tools.report.page import Gallery
@@ -75,16 +78,16 @@ def _galleries(found: "Sequence[Run]", flags: argparse.Namespace) -> "Iterator[G
         if flags.features:
             yield galleries.occlusions(model, images)
             yield galleries.favorites(model, module, images[0])
-    except Exception as error:  # of any checkpoint, data or device
+    except Exception as error:  # checkpoint, data and device can all be bad
         if _asked_for_pictures(flags):
             raise
         reason = cli.in_one_line(error)
-        log.warning(f"not all pictures of a network: {reason}")
-        yield Gallery("More pictures", f"There are none: {reason}", ())
+        log.warning(f"pictures of a network are missing: {reason}")
+        yield Gallery("More pictures", f"They cannot be drawn: {reason}", ())
 
 
 def _network(found: "Sequence[Run]", checkpoint: Path | None) -> "LoadedModel":
-    """That of the checkpoint, or the newest good one of the first run that has one."""
+    """Loads the checkpoint, or the newest good one of the first run that has one."""
     from inception_jax.checkpoints import loaded_model
     from inception_jax.runtime import compiled_programs, devices
 
@@ -97,7 +100,7 @@ def _network(found: "Sequence[Run]", checkpoint: Path | None) -> "LoadedModel":
             try:
                 return loaded_model.load(loaded_model.newest_in(run.folder.folder), mesh)
             except UserError as error:
-                log.warning(f"no network of {run.name}: {error}")
+                log.warning(f"the network of {run.name} cannot be loaded: {error}")
     raise UserError("none of the runs has a good checkpoint: name one with --checkpoint")
 
 

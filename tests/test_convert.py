@@ -77,14 +77,15 @@ def test_names_are_the_published_ones():
 def their_tensors(module, *overrides: str, seed: int = 0) -> dict[str, np.ndarray]:
     """Random tensors of a format, of the network in its config."""
     network = build(network_config(load_config(str(CONFIGS / module.CONFIG), overrides)))
-    table = weight_maps.make_table(network, module.layers(network.config, {}))
+    weight_map = weight_maps.make_map(network, module.layers(network.config, {}))
     shapes = {"params": network.params, "batch_stats": network.batch_stats}
     rng = np.random.default_rng(seed)
     return {
-        table[path].name: np.ascontiguousarray(
-            table[path].transform.to_theirs(rng.uniform(0.1, 1, leaf.shape).astype(np.float32))
+        tensor.name: np.ascontiguousarray(
+            tensor.transform.to_theirs(rng.uniform(0.1, 1, leaf.shape).astype(np.float32))
         )
         for path, leaf in flatten_dict(shapes, sep="/").items()
+        for tensor in [weight_map[path]]
     }
 
 
@@ -176,7 +177,7 @@ def tensorflow_files(slim_tensors, tmp_path_factory):
 
 
 def predicted_logits(command, checkpoint, folder):
-    """Ours of the oracle's images, by way of PNG files, and the JSON lines."""
+    """Our logits of the oracle's images, through PNG files, and the JSON lines."""
     (folder / "images").mkdir()
     for number, pixels in enumerate(inception_v1_tensorflow.random_images()):
         Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
@@ -226,7 +227,7 @@ def test_slim_logits_at_full_width_are_what_tensorflow_gives_today(command, tmp_
 @pytest.mark.parametrize("name", ["slim.npz", "slim.ckpt-7", "slim.ckpt-7.index", "v1.ckpt"])
 def test_slim_weights_are_the_same_in_every_kind_of_file(name, slim_tensors, tensorflow_files):
     overrides = NARROW, "--config.model.num_classes=5"
-    weights = published.load("tf_slim", tensorflow_files / name, overrides)
+    weights = published.read_weights("tf_slim", tensorflow_files / name, overrides)
     for row in CONVOLUTIONS:
         block, layer = row.caffe.split("/")
         np.testing.assert_array_equal(
@@ -305,7 +306,7 @@ def test_other_floating_types_become_float32(dtype, small_tensors, tmp_path):
         for name, tensor in small_tensors.items()
     }
     safetensors.numpy.save_file(kept, file)
-    params = published.load("torchvision", file, SMALL).tree["params"]
+    params = published.read_weights("torchvision", file, SMALL).tree["params"]
     kernel = params["loss3"]["classifier"]["kernel"]
     assert kernel.dtype == np.float32
     np.testing.assert_array_equal(kernel, kept["fc.weight"].astype(np.float32).T)
@@ -350,7 +351,7 @@ def test_weights_that_no_conversion_made_get_counters_of_zero(small, tmp_path, m
     counters = [value for name, value in returned.items() if "num_batches_tracked" in name]
     assert len(counters) == 22
     assert not np.any(counters)
-    with pytest.raises(UsageError, match=r"own\.bin ends in none of \.pth, \.pt, \.safetensors"):
+    with pytest.raises(UsageError, match=r"own\.bin does not end in \.pth or \.pt or "):
         torchvision.write(own, tmp_path / "own.bin")
 
 
@@ -372,7 +373,7 @@ def test_another_architecture_is_refused_field_by_field(small, tmp_path):
 
 
 def test_training_starts_from_a_converted_checkpoint(small, small_tensors, tmp_path, caplog):
-    """With other classes: all but the classifiers is taken over."""
+    """A network with other classes takes all weights but the classifiers'."""
     checkpoint = converted.run("torchvision", small, tmp_path / "small", *SMALL)
     config = load_config(
         str(CONFIGS / torchvision.CONFIG), [*SMALL, "--config.model.num_classes=3"]
@@ -436,7 +437,7 @@ def zipped(name: str, content: bytes) -> bytes:
 
 
 def flipped(content: bytes, position: int) -> bytes:
-    """With one bit changed."""
+    """Changes one bit."""
     changed = bytearray(content)
     changed[position] ^= 1
     return bytes(changed)
@@ -449,7 +450,7 @@ ONNX = onnx.helper.make_model(
 
 BAD_FILES = {
     "empty": (b"", "is empty"),
-    "noise": (b"\xff" * 200, "no file of weights of a known kind"),
+    "noise": (b"\xff" * 200, "not a file of weights of a known kind"),
     "web page": (b"<!DOCTYPE html>", "web page"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "archive": (b"\x1f\x8b\x08" + bytes(99), "gzip archive: unpack it"),
@@ -457,7 +458,7 @@ BAD_FILES = {
     "npy": (b"\x93NUMPY" + bytes(99), "single array"),
     "other zip": (zipped("a.txt", b"x"), "zip archive, but neither"),
     "half a zip": (npz({"x": np.zeros(99)})[:300], "truncated or damaged zip"),
-    "flipped bit": (flipped(zipped("a/data.pkl", bytes(99)), 80), "has another checksum"),
+    "flipped bit": (flipped(zipped("a/data.pkl", bytes(99)), 80), "is wrong"),
     "TorchScript": (zipped("a/constants.pkl", b""), "TorchScript program"),
     "npz": (npz({"x": np.zeros(3)}), "is an .npz file, not of torchvision: use --from tf_slim"),
     "onnx": (ONNX, "is an ONNX file, not of torchvision: use --from onnx"),
@@ -498,7 +499,7 @@ def test_truncated_files_are_called_damaged(tensorflow_files, tmp_path):
     (tmp_path / "b.index").write_bytes(index.read_bytes()[:-20])
     assert "is damaged" in refused("tf_slim", tmp_path / "b", tmp_path)
     (tmp_path / "half.ckpt").write_bytes((tensorflow_files / "v1.ckpt").read_bytes()[:100_000])
-    assert "no file of weights of a known kind" in refused(
+    assert "not a file of weights of a known kind" in refused(
         "tf_slim", tmp_path / "half.ckpt", tmp_path
     )
     model = googlenet_onnx.build(np.random.default_rng(0), 224, 5, auxiliary=False, width=0.125)
@@ -507,19 +508,23 @@ def test_truncated_files_are_called_damaged(tensorflow_files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "library", "content", "extra"),
+    ("name", "package", "content", "extra"),
     [
-        ("torchvision", "torch", zipped("archive/data.pkl", b""), "inception_jax[torch]"),
-        ("torchvision", "safetensors.numpy", SAFETENSORS, "inception_jax[interop]"),
-        ("onnx", "onnx", ONNX, "inception_jax[interop]"),
-        ("tf_slim", "tensorflow", files.TABLE_END, "inception_jax[prepare]"),
+        ("torchvision", "torch", zipped("archive/data.pkl", b""), "torch"),
+        ("torchvision", "safetensors", SAFETENSORS, "interop"),
+        ("onnx", "onnx", ONNX, "interop"),
+        ("tf_slim", "tensorflow", files.TABLE_END, "prepare"),
     ],
     ids=["torch", "safetensors", "onnx", "tensorflow"],
 )
-def test_a_missing_library_is_named(name, library, content, extra, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, library, None)  # importing it fails
+def test_a_missing_package_is_named_with_its_extra(
+    name, package, content, extra, tmp_path, monkeypatch
+):
+    for module in (package, f"{package}.numpy"):
+        monkeypatch.setitem(sys.modules, module, None)  # importing it fails
     (tmp_path / "weights").write_bytes(content)
-    assert extra in refused(name, tmp_path / "weights", tmp_path)
+    message = refused(name, tmp_path / "weights", tmp_path)
+    assert message.endswith(f" needs the package {package}: pip install 'inception_jax[{extra}]'")
 
 
 def test_onnx_with_weights_in_other_files_is_refused(tmp_path):
@@ -561,7 +566,7 @@ def mix_up(tensors):
                 "missing: aux1.fc1.bias, conv1.conv.weight;",
                 "not part of it: extra",
                 "other shapes: conv2.conv.weight is (8, 8, 1) and should be (8, 8, 1, 1)",
-                "no floating-point numbers: conv3.bn.bias is int64",
+                "not floating-point numbers: conv3.bn.bias is int64",
             ],
         ),
         (
@@ -601,7 +606,7 @@ def test_slots_of_a_training_are_left_out_and_scales_are_taken(slim_tensors, tmp
     slots = ("Momentum", "RMSProp_1", "ExponentialMovingAverage")
     extra = {f"{name}/{slot}": slim_tensors[name] for slot in slots} | {"global_step": np.int64(3)}
     file = write_npz(tmp_path / "slim.npz", slim_tensors | extra)
-    params = published.load("tf_slim", file, narrow).tree["params"]
+    params = published.read_weights("tf_slim", file, narrow).tree["params"]
     scale = slim_tensors["InceptionV1/Conv2d_1a_7x7/BatchNorm/gamma"]
     np.testing.assert_array_equal(params["conv1"]["7x7_s2"]["norm"]["scale"], scale)
     write_npz(file, slim_tensors | extra | {f"{name}/Shampoo": slim_tensors[name]})
@@ -650,7 +655,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 
 
 def check_nothing_but_a_good_one_follows(folder):
-    """A killed write leaves no checkpoint, and the next write makes one."""
+    """Checks that there is no checkpoint yet, and that the next write makes one."""
     assert not (folder / "checkpoint").exists()
     tree = {"params": {"x": np.arange(3.0)}, "batch_stats": {}}
     store.write(folder / "checkpoint", tree, {"config": 1})
@@ -659,7 +664,7 @@ def check_nothing_but_a_good_one_follows(folder):
 
 
 def test_before_a_write_is_sealed_no_checkpoint_has_its_name(tmp_path, monkeypatch):
-    """A kill at that moment would leave `killed`."""
+    """The folder is copied as a kill at this moment would leave it."""
     folder, killed, seal = tmp_path / "folder", tmp_path / "killed", integrity.seal
 
     def copy_and_seal(directory):
@@ -675,7 +680,7 @@ def test_before_a_write_is_sealed_no_checkpoint_has_its_name(tmp_path, monkeypat
 
 @pytest.mark.breadth
 def test_a_killed_write_leaves_no_checkpoint(tmp_path):
-    """Killed when all is written but the name."""
+    """The kill comes when all is written but the name."""
     script = f"""
 import os, numpy, pathlib
 from inception_jax.checkpoints import integrity, store

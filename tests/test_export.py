@@ -106,7 +106,7 @@ def make_images(model: LoadedModel, count: int) -> np.ndarray:
 
 
 def logits_of(model: LoadedModel, images: np.ndarray) -> np.ndarray:
-    """Our network's, float32 [images, classes]."""
+    """Our network's logits, float32 [images, classes]."""
 
     @jax.jit
     def compute(params, batch_stats, images):
@@ -331,7 +331,7 @@ def test_safetensors_by_the_command(command, run, digits, tmp_path, monkeypatch,
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:
-    """Front matter, parsed, and the rest; nothing in it is left to be filled in."""
+    """Front matter, parsed, and the rest of a card that has no placeholders left."""
     yaml = pytest.importorskip("yaml")
     assert not re.search(r"TODO|TBD|XXX|\bNone\b|\bnan\b|[{][{a-z_]|\bmore information\b", text)
     _, front, card = text.split("---\n", 2)

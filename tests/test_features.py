@@ -1,4 +1,4 @@
-"""What pictures of a network show, against its weights and against the plain computation."""
+"""Pictures of a network against its weights and against the plain computation."""
 
 import dataclasses
 import functools
@@ -40,7 +40,7 @@ def image(model: LoadedModel) -> np.ndarray:
 
 
 def probabilities(model: LoadedModel, normalized: np.ndarray) -> np.ndarray:
-    """Of normalised images [images, size, size, 3]."""
+    """Probabilities of normalised images [images, size, size, 3]."""
 
     @jax.jit
     def compute(params, batch_stats, images):

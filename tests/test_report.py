@@ -6,14 +6,17 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from conftest import DIGITS_NETWORK, Command, tool
+from conftest import DIGITS_NETWORK, ROOT, Command, tool
 from run_folders import NETWORK, evaluation, write_run
 from scipy import stats
 from selenium import webdriver
@@ -24,13 +27,18 @@ from inception_jax.errors import UserError
 from inception_jax.models.cost import NetworkCost, network_cost
 from inception_jax.models.options import network_config
 from inception_jax.storage import locks
-from inception_jax.tools.report import comparison, page, runs, tables
+from inception_jax.tools.report import classes, comparison, page, runs, selection, tables
 
 PHONE, DESK = 390, 1400  # pixels
 
 
 def read_csv(text: str) -> dict[str, dict[str, str]]:
     return {row["run"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def compare(folders: Sequence[Path]) -> pd.DataFrame:
+    """The groups of these runs."""
+    return comparison.compare(tables.of_runs(runs.read(folders)).values)
 
 
 def test_numbers_are_those_of_the_files(command: Command, tmp_path: Path):
@@ -106,7 +114,7 @@ def test_intervals_over_images_cover_what_they_should():
     intervals = [comparison.binomial(*pair, examples) for pair in zip(ours, base, strict=True)]
     covered = np.mean([one.low <= 0.02 <= one.high for one in intervals])
     assert 0.93 < covered < 0.98
-    assert {one.of for one in intervals} == {"test images"}
+    assert {one.drawn for one in intervals} == {"test images"}
 
 
 def test_runs_without_any_spread_are_judged_by_their_images(tmp_path: Path):
@@ -114,10 +122,9 @@ def test_runs_without_any_spread_are_judged_by_their_images(tmp_path: Path):
         for seed in range(2):
             flags = [f"--config.seed={seed}", f"--config.name={name}"]
             write_run(tmp_path / f"{name}{seed}", *flags, top1=top1)
-    _, other = comparison.compare(runs.read(runs.find([tmp_path])))
-    assert other.to_base
-    assert other.to_base.of == comparison.IMAGES
-    assert other.to_base.low < 0.05 < other.to_base.high
+    other = compare(selection.find([tmp_path])).loc["b"]
+    assert other["drawn"] == comparison.IMAGES
+    assert other["low"] < 0.05 < other["high"]
 
 
 def test_a_run_counts_once_however_it_is_named_or_copied(tmp_path: Path, monkeypatch):
@@ -125,15 +132,15 @@ def test_a_run_counts_once_however_it_is_named_or_copied(tmp_path: Path, monkeyp
     write_run(tmp_path / "runs" / "other", "--config.seed=1", top1=0.8)
     shutil.copytree(base, tmp_path / "runs" / "copy")
     monkeypatch.chdir(tmp_path)
-    found = runs.read(runs.find([Path("runs"), Path("runs/../runs/base")]), base=base)
+    found = runs.read(selection.find([Path("runs"), Path("runs/../runs/base")]), base=base)
     assert [run.name for run in found] == ["base", "copy", "other"]
-    (group,) = comparison.compare(found)
-    assert (group.done, len(group.runs)) == (2, 3)
+    (group,) = comparison.compare(tables.of_runs(found).values).itertuples()
+    assert (group.done, group.runs) == (2, 3)
     assert group.top1 == pytest.approx(0.85)
 
 
 def test_questions_are_told_apart(tmp_path: Path):
-    """By all that was changed, though the last parts of two fields' names be the same."""
+    """Two changed fields whose names end alike are shown with their full names."""
     often = "--config.checkpoints.every=7 epochs", "--config.evaluation.every=7 epochs"
     folders = [
         write_run(tmp_path / str(number), *often[number : number + 1]) for number in (2, 0, 1)
@@ -159,9 +166,9 @@ def test_evaluations_lie_where_their_step_lies(tmp_path: Path):
 def test_runs_measured_on_other_images_are_not_compared(tmp_path: Path):
     folders = [write_run(tmp_path / "a"), write_run(tmp_path / "b", "--config.model.width=0.5")]
     text = (folders[1] / "metrics.jsonl").read_text()
-    assert comparison.compare(runs.read(folders))[1].to_base
+    assert pd.notna(compare(folders)["difference"].iloc[1])
     (folders[1] / "metrics.jsonl").write_text(text.replace('"test"', '"validation"'))
-    assert comparison.compare(runs.read(folders))[1].to_base is None
+    assert pd.isna(compare(folders)["difference"].iloc[1])
 
 
 def test_whatever_state_a_run_is_in_it_is_named_and_breaks_nothing(
@@ -195,7 +202,7 @@ def test_whatever_state_a_run_is_in_it_is_named_and_breaks_nothing(
 
 
 def breadth(*cases: Any) -> list[Any]:
-    """More cases of a parametrised test, of a kind that it has already."""
+    """Marks further cases of a parametrised test, of kinds that it has already."""
     return [
         pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.breadth)
         for case in cases
@@ -206,7 +213,7 @@ RESULT = "results/evaluate_200_test_average.json"
 
 
 def wrong(**fields: Any) -> tuple[str, str]:
-    """A result but for these."""
+    """A result of `evaluate` with other values in these fields."""
     return RESULT, json.dumps({"checkpoints": ["a"], "split": "test", "step": 1} | fields)
 
 
@@ -236,7 +243,7 @@ def test_a_file_with_anything_in_it_is_named_and_breaks_nothing(tmp_path: Path, 
     (bad / file).write_text(content)
     found = runs.read([good, bad])
     page.render(found, [], "")
-    (shown,) = (row for row in tables.of_runs(found).rows if row["run"] == "bad")
+    shown = tables.of_runs(found).values.set_index("run").loc["bad"]
     assert shown["note"]
     assert shown["status"] == ("done" if file.startswith("results") else "broken")
 
@@ -262,7 +269,7 @@ def test_numbers_that_are_none_are_left_out(tmp_path: Path, values):
 
 @pytest.fixture(scope="module")
 def costs() -> NetworkCost:
-    """Those of the network of `write_run`."""
+    """The costs of the network of `write_run`."""
     return network_cost(network_config(load_config("configs/digits.py", NETWORK)))
 
 
@@ -283,7 +290,7 @@ def test_names_are_shown_and_not_obeyed(tmp_path: Path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"name": evil}))
     found = runs.read([folder, other])
-    assert found[0].status == "done"
+    assert found[0].folder.status == "done"
     text = page.render(found, [], "")
     assert "<script>alert" not in text
     assert "<b>|x|" not in text
@@ -293,6 +300,18 @@ def test_names_are_shown_and_not_obeyed(tmp_path: Path):
     assert {len(re.split(r"(?<!\\)\|", line)) for line in lines} == {len(tables.RUNS) + 2}
     assert "<b>" not in "".join(lines)
     assert list(read_csv(tables.of_runs(found).csv())) == ["evil | <i>run", "other"]
+
+
+def test_names_need_not_be_utf8(tmp_path: Path):
+    """Names of folders may have any bytes, and names of classes lone surrogates."""
+    name = b"r\xfcn".decode(errors="surrogateescape")
+    folder = write_run(tmp_path / "run", results=True).rename(tmp_path / name)
+    path = folder / RESULT
+    path.write_text(path.read_text().replace("digit 3", "\\ud800"))
+    found = runs.read([folder, write_run(tmp_path / "other")])
+    page.render(found, [], "").encode()
+    text = tables.of_runs(found).csv() + tables.of_runs(found).markdown()
+    assert text.encode().count(rb"r\udcfcn") == 2
 
 
 def test_classes_and_confusions_are_of_results_measured_alike(tmp_path: Path):
@@ -308,15 +327,15 @@ def test_classes_and_confusions_are_of_results_measured_alike(tmp_path: Path):
         if number:
             del result["confusions"][0]  # that of digit 9
         path.write_text(json.dumps(result))
-    found = tables.of_classes(runs.read(folders))
+    found = classes.summarize(runs.read(folders))
     assert found.protocol == "test, 1 crops, 360 images"
     assert found.runs == {"digits": 2}
-    first, second = found.classes.rows[:2]
-    assert (first["name"], first["label"], first["group0"]) == ("digit 0", 0, 1 / 36)
-    assert (second["name"], second["label"], second["group0"]) == ("digit 0", 1, 0.375)
-    rows = {row["name"]: row for row in found.confusions.rows}
-    assert (rows["digit 9"]["runs"], rows["digit 9"]["share"]) == (1, 9 / 36)
-    assert (rows["digit 8"]["runs"], rows["digit 8"]["share"]) == (2, 8 / 36)
+    first, second = found.table.values[["name", "label", "group0"]].values[:2].tolist()
+    assert first == ["digit 0", 0, 1 / 36]
+    assert second == ["digit 0", 1, 0.375]
+    rows = found.confusions.values.set_index("name")[["runs", "share"]]
+    assert rows.loc["digit 9"].tolist() == [1, 9 / 36]
+    assert rows.loc["digit 8"].tolist() == [2, 8 / 36]
 
 
 def test_a_folder_of_folders_has_all_of_them(tmp_path: Path):
@@ -325,14 +344,14 @@ def test_a_folder_of_folders_has_all_of_them(tmp_path: Path):
     write_run(tmp_path / "sweep" / "b")
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"runs": [{"name": "b"}]}))
     write_run(tmp_path / "others" / "c")
-    found = runs.find([tmp_path])
+    found = selection.find([tmp_path])
     assert [str(path.relative_to(tmp_path)) for path in found] == [
         "empty", "others/c", "run", "sweep/b",
     ]  # fmt: skip
-    assert runs.find([tmp_path / "empty"]) == [tmp_path / "empty"]
+    assert selection.find([tmp_path / "empty"]) == [tmp_path / "empty"]
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"runs": [{"name": "../b"}]}))
     with pytest.raises(UserError, match=r"sweep\.json is not what a sweep writes"):
-        runs.find([tmp_path / "sweep"])
+        selection.find([tmp_path / "sweep"])
 
 
 def test_a_folder_of_a_sweep_stands_for_its_runs_in_order(tmp_path: Path):
@@ -341,11 +360,11 @@ def test_a_folder_of_a_sweep_stands_for_its_runs_in_order(tmp_path: Path):
     (tmp_path / "sweep.json").write_text(
         json.dumps({"runs": [{"name": "z"}, {"name": "to_come"}, {"name": "a"}]})
     )
-    found = runs.find([tmp_path, tmp_path / "a"])
+    found = selection.find([tmp_path, tmp_path / "a"])
     assert [path.name for path in found] == ["z", "to_come", "a"]
-    assert [run.status for run in runs.read(found)] == ["done", "done", "empty"]
+    assert [run.folder.status for run in runs.read(found)] == ["done", "done", "empty"]
     with pytest.raises(UserError, match="no folder"):
-        runs.find([tmp_path / "nowhere"])
+        selection.find([tmp_path / "nowhere"])
 
 
 def test_the_base_can_be_chosen(tmp_path: Path):
@@ -374,6 +393,25 @@ def test_what_cannot_be_is_said_in_a_line(command: Command, tmp_path: Path, argu
     arguments = [one.format(run=run, tmp=tmp_path) for one in arguments]
     code = 1 if "none of the runs" in message or "no folder" in message else 2
     assert message in command.fails("report", *arguments, exit_code=code)
+
+
+WITHOUT = """
+import runpy, sys
+sys.modules[sys.argv.pop(1)] = None  # importing it fails
+runpy.run_module("inception_jax.report", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("package", ["pandas", *breadth("itables", "jinja2", "plotly", "scipy")])
+def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, package: str):
+    arguments = [package, str(tmp_path), "--format", "csv"]
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: report needs the package {package}: pip install 'inception_jax[report]'\n"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a person is shown: progress, and pictures whose texts stay in their places."""
+"""Progress, curves, and pictures whose texts stay in their places."""
 
 import logging
 from pathlib import Path
@@ -14,7 +14,7 @@ from inception_jax.training.metrics_log import MetricsLog, read_lines
 
 @pytest.fixture
 def figures(monkeypatch) -> list[Figure]:
-    """The pictures, instead of files."""
+    """Collects pictures instead of writing them."""
     drawn: list[Figure] = []
     monkeypatch.setattr(pictures, "_save", lambda figure, path: drawn.append(figure))
     return drawn

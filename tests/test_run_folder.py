@@ -1,4 +1,4 @@
-"""What a run's folder says of its run, whole or not."""
+"""The state of a run, read from its folder, damaged or not."""
 
 import json
 
@@ -11,7 +11,7 @@ from inception_jax.tools.report import run_folder
 
 
 def write(folder, *lines, total="4 steps", log="", metrics=None):
-    """A run of 4 steps of 16 of 64 images, as far as it is read."""
+    """Writes the folder of a run: 4 steps of 16 images, 64 in all."""
     folder.mkdir()
     config = load_config("configs/smoke.py", [f"--config.training.total={total}"])
     (folder / "config.json").write_text(json.dumps(compatibility.to_dict(config)))
@@ -62,12 +62,21 @@ def test_nothing_there_is_empty(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "metrics", ["{broken\n{}\n", '{"loss": 1}\n', '{"step": 1, "epoch": "one"}\n', "\xff\n"]
+    ("metrics", "problem"),
+    [
+        ("{broken\n{}\n", ""),
+        ("\xff\n", ""),
+        ('{"loss": 1}\n', "line 1: 'step' is not a non-negative integer"),
+        ('{"step": 1}\n{"step": -1}\n', "line 2: 'step' is not a non-negative integer"),
+        ('{"step": 1, "epoch": "one"}\n', "line 1: 'epoch' is not a non-negative number"),
+        ('{"step": 1, "split": 5}\n', "line 1: 'split' is not text"),
+    ],
 )
-def test_what_cannot_be_read_is_broken(tmp_path, metrics):
+def test_what_cannot_be_read_is_broken(tmp_path, metrics, problem):
     found = run_folder.read(write(tmp_path / "run", metrics=metrics))
     assert found.status == "broken"
     assert "metrics.jsonl" in found.note
+    assert found.note.endswith(problem)
 
 
 def test_a_config_of_something_else_is_broken(tmp_path):

@@ -136,7 +136,7 @@ def test_torchvision_to_ours_to_torchvision(auxiliary, suffix, tmp_path):
 
 
 def test_ours_to_torchvision_to_ours(tmp_path):
-    """Weights that no conversion made: their counters are 0, and torchvision's class takes them."""
+    """Weights of our own training: their counters are 0, and torchvision's class takes them."""
     import torch
     from torchvision.models import googlenet
 
@@ -213,7 +213,7 @@ def test_bad_files_are_called_what_they_are(tmp_path):
     flipped = bytearray(whole.read_bytes())
     flipped[len(flipped) // 2] ^= 1
     contents = {
-        "flipped.pth": (bytes(flipped), "has another checksum"),
+        "flipped.pth": (bytes(flipped), "is wrong"),
         "half.pth": (whole.read_bytes()[:1_000_000], "truncated or damaged"),
         "half_old.pth": (old.read_bytes()[:1_000_000], "is damaged"),
         "head_old.pth": (old.read_bytes()[:5_000], "is damaged"),
@@ -226,7 +226,7 @@ def test_bad_files_are_called_what_they_are(tmp_path):
     messages = {name: message for name, (_, message) in contents.items()} | {
         "module.pth": "would run code",
         "args.pth": "would run code",
-        "list.pth": "is a list and no state dict",
+        "list.pth": "is a list and not a state dict",
     }
     for name, message in messages.items():
         with pytest.raises(UserError) as error:

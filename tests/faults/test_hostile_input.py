@@ -134,7 +134,7 @@ def test_what_would_run_code_is_refused_and_does_not_run(suffixes, tmp_path):
             path.write_bytes(content)
             for form in published.FORMATS:
                 with pytest.raises(UserError) as error:
-                    published.load(form, path)
+                    published.read_weights(form, path)
                 assert str(path) in str(error.value), name
             path.unlink()
     assert [path.name for path in tmp_path.rglob("*")] == ["files"]

@@ -1,1 +1,1 @@
-"""What a trained network has learned, as pictures."""
+"""Pictures of what a trained network has learned."""

@@ -1,4 +1,4 @@
-"""What each branch of an Inception module makes of an image."""
+"""Activations of an Inception module for an image, branch by branch."""
 
 import functools
 from typing import NamedTuple
@@ -15,15 +15,15 @@ from inception_jax.runtime import devices
 
 
 class BranchMaps(NamedTuple):
-    """Of one branch, float32 [channels, height, width] after the ReLU; the most active first."""
+    """A branch's maps after the ReLU, float32 [channels, height, width], the most active first."""
 
     branch: str
-    numbers: np.ndarray  # int [channels], of each in the module's output
+    numbers: np.ndarray  # int [channels]: their numbers in the module's output
     maps: np.ndarray
 
 
 def find_module(model: LoadedModel, name: str) -> ModuleRow:
-    """Raises UsageError where the network has no such module."""
+    """Finds a module by its name; raises UsageError if the network does not have it."""
     modules = [row for row in model.network.config.rows() if isinstance(row, ModuleRow)]
     for row in modules:
         if row.name == name:
@@ -33,7 +33,7 @@ def find_module(model: LoadedModel, name: str) -> ModuleRow:
 
 
 def branch_maps(model: LoadedModel, module: str, image: np.ndarray) -> list[BranchMaps]:
-    """The maps of all channels of a module for an image.
+    """Computes the maps of all channels of a module for an image.
 
     Args:
       model: the network.

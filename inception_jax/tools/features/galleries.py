@@ -19,25 +19,25 @@ from inception_jax.tools.features.maximization import STEPS, STEPS_AT_ONCE, Unit
 from inception_jax.tools.features.occlusion import COVER, occlude
 from inception_jax.tools.report.page import Gallery, Picture
 
-IMAGES = 4  # of the test images, where none are named
-MAPS = 16  # of each branch
-CHANNELS = 4  # of each branch, whose favourite images are sought
-CLASSES = 8  # the same
-_PICTURE = 224  # pixels, about, of an image with its heat beside it
+IMAGES = 4  # test images to show if no files are named
+MAPS = 16  # the most that are shown of a branch
+CHANNELS = 4  # of each branch: their favourite images are sought
+CLASSES = 8  # the first ones: their favourite images are sought
+_PICTURE = 224  # approximate width of an image in pixels
 
 
 class Shown(NamedTuple):
-    """An image as the network is shown it, uint8 [size, size, 3], and what to call it."""
+    """An image as the network sees it, uint8 [size, size, 3], and its name."""
 
     image: np.ndarray
     name: str
 
 
 def shown_images(model: LoadedModel, paths: Sequence[Path]) -> list[Shown]:
-    """The images of these files, or IMAGES of the test images: the central crop of each.
+    """Reads the central crop of these files, or of IMAGES test images if there are no paths.
 
     Raises:
-      UserError: the data is not there, or an image cannot be read.
+      UserError: the data does not exist, or an image cannot be read.
     """
     if paths:
         source: Source = FileSource(paths)
@@ -59,19 +59,19 @@ def shown_images(model: LoadedModel, paths: Sequence[Path]) -> list[Shown]:
 
 
 def filters(model: LoadedModel) -> Gallery:
-    """The first layer."""
+    """Shows the filters of the first layer."""
     sheet = tiles.tile(first_filters(model.network, model.params), columns=16, width=40)
     name = model.network.config.rows()[0].name
     return Gallery(
         "First filters",
-        "Gray is no weight; each filter is scaled by its largest one. Red, green and blue are the "
+        "Gray is 0; each filter is scaled by its largest weight. Red, green and blue are the "
         "three input channels.",
         (Picture(tiles.png(sheet), f"{name} of {model.checkpoint}"),),
     )
 
 
 def activations(model: LoadedModel, module: str, shown: Shown) -> Gallery:
-    """What each branch of a module makes of an image."""
+    """Shows the activations of each branch of a module for an image."""
     image = tiles.tile([shown.image], width=_PICTURE)
     pictures = [Picture(tiles.png(image), shown.name)]
     for branch in branch_maps(model, module, shown.image):
@@ -92,7 +92,7 @@ def activations(model: LoadedModel, module: str, shown: Shown) -> Gallery:
 
 
 def favorites(model: LoadedModel, module: str, shown: Shown) -> Gallery:
-    """Images that excite units most: a module's channels that an image excites, and classes."""
+    """Shows images that excite units most: channels that an image excites, and classes."""
     of_branches = {
         f"{module}, {branch.branch}": [
             Unit(module, int(channel)) for channel in branch.numbers[:CHANNELS]
@@ -115,16 +115,16 @@ def favorites(model: LoadedModel, module: str, shown: Shown) -> Gallery:
     pictures.append(Picture(tiles.png(sheet), f"classes: {names}"))
     return Gallery(
         "Favourite images",
-        f"Images that excite a unit most, found by {STEPS} steps of gradient ascent from noise: "
-        "no photographs, and one of many that would do. A unit that noise leaves without a slope "
-        "stays noise. Channels are those that the first image excites most in each branch; of the "
-        f"classes, the first {CLASSES}.",
+        f"Images that excite a unit most, found by {STEPS} steps of gradient ascent from noise. "
+        "The solution is not unique. Units with zero gradient at the start stay noise. The "
+        "channels are those that the first image excites most in each branch; the classes are the "
+        f"first {CLASSES}.",
         tuple(pictures),
     )
 
 
 def occlusions(model: LoadedModel, images: Sequence[Shown]) -> Gallery:
-    """What the answers to images depend on."""
+    """Shows which parts of images the answers depend on."""
     pictures = []
     for shown in progress.track(images, "covering parts of images", len(images)):
         found = occlude(model, shown.image)
@@ -136,7 +136,7 @@ def occlusions(model: LoadedModel, images: Sequence[Shown]) -> Gallery:
         sheet = tiles.tile([shown.image, blended], width=_PICTURE)
         caption = (
             f"{shown.name}: taken for {model.class_names[found.label]} ({found.probability:.1%}); "
-            f"yellow: covered, it is {np.exp(most):,.3g} times less likely"
+            f"yellow: if covered, {np.exp(most):,.3g} times less likely"
         )
         pictures.append(Picture(tiles.png(sheet), caption))
     return Gallery(

@@ -21,13 +21,13 @@ from inception_jax.runtime import devices
 
 STEPS = 128
 STEPS_AT_ONCE = 16  # between two reports of progress
-LEARNING_RATE = 0.05  # Adam's, of coefficients whose values are about 1
+LEARNING_RATE = 0.05  # of Adam; the coefficients are about 1
 SHIFT = 16  # the largest shift is a sixteenth of the image
-_START = 0.3  # of the first coefficients: noise with contrasts, or too many units have no slope
+_START = 0.3  # scale of the first coefficients: with less, too many units have zero gradient
 
 
 class Unit(NamedTuple):
-    """A channel of a module's output (its mean over all places is to grow), or a class."""
+    """A class, or a channel of a module's output, of which the mean over all places counts."""
 
     row: str  # inception_4a, or "" for the logits
     channel: int
@@ -39,7 +39,7 @@ def maximize(model: LoadedModel, units: Sequence[Unit], seed: int = 0) -> Iterat
     Args:
       model: the network.
       units: all of one row.
-      seed: of the first images and of the shifts.
+      seed: for the first images and the shifts.
 
     Yields:
       After every STEPS_AT_ONCE steps the images, uint8 [units, size, size, 3].

@@ -1,4 +1,4 @@
-"""What an answer depends on: parts of the image are covered, one after the other.
+"""Finds the parts of an image that an answer depends on, by covering them one after the other.
 
 Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (arXiv 1311.2901), 4.2.
 """
@@ -14,12 +14,12 @@ from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.data.normalization import normalize
 from inception_jax.runtime import devices
 
-PLACES = 13  # of the cover, along each side
+PLACES = 13  # positions of the cover along each side
 COVER = 5  # the cover is a fifth of the image wide
 
 
 class Occlusion(NamedTuple):
-    """The answer to an image, and how much of it a cover takes away.
+    """The answer to an image, and how much less likely a cover makes it.
 
     `drop` is float32 [PLACES, PLACES]: the log-probability of `label` less that with a cover
     there, so that it is large where the image speaks for the label.

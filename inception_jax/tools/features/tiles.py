@@ -1,4 +1,4 @@
-"""Small images beside one another as one PNG, pixel by pixel."""
+"""Arranges small images in one PNG, without smoothing."""
 
 import io
 import math
@@ -10,19 +10,19 @@ import numpy as np
 from PIL import Image
 
 COLUMNS = 8
-WIDTH = 96  # pixels of a tile, about
+WIDTH = 96  # approximate width of a tile in pixels
 _GAP = 2  # white pixels between tiles
 
 
 def png(image: np.ndarray) -> bytes:
-    """uint8 [height, width, 3] as a file."""
+    """Encodes an image, uint8 [height, width, 3], as PNG."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "png", optimize=True)
     return file.getvalue()
 
 
 def tile(images: Sequence[np.ndarray], columns: int = COLUMNS, width: int = WIDTH) -> np.ndarray:
-    """Puts images of one size in rows, each enlarged by a whole factor to about `width` pixels.
+    """Arranges images of one size in rows, enlarged by a whole factor to about `width` pixels.
 
     Args:
       images: uint8 [height, width, 3].
@@ -43,12 +43,12 @@ def tile(images: Sequence[np.ndarray], columns: int = COLUMNS, width: int = WIDT
 
 
 def heat(values: np.ndarray, least: float, most: float) -> np.ndarray:
-    """Numbers [height, width] as colours from blue to yellow (cividis), uint8 [..., 3]."""
+    """Colours numbers [height, width] from blue to yellow (cividis); returns uint8 [..., 3]."""
     span = (values - least) / max(most - least, 1e-12)
     colors = matplotlib.colormaps["cividis"](np.clip(span, 0, 1))
     return np.round(255 * colors[..., :3]).astype(np.uint8)
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """An image or a map, smoothly enlarged."""
+    """Enlarges an image or a map, with smoothing."""
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

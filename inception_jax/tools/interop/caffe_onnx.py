@@ -1,7 +1,7 @@
 """Caffe's bvlc_googlenet in ONNX, as in the ONNX model zoo: the initializers of the graph.
 
-Layers have Caffe's names, which are ours; the input is blue, green, red. Only weights are read:
-that the graph around them is GoogLeNet's is taken on trust.
+Layers have Caffe's names, which are ours; the input is blue, green, red. Only weights are read; the
+graph around them is not checked.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Any
 from inception_jax.errors import UserError
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.models.tables import AUXILIARY_FILTERS
+from inception_jax.tools import extras
 from inception_jax.tools.interop import files, weight_maps
 from inception_jax.tools.interop.weight_maps import Layer, Tensors
 
@@ -23,7 +24,7 @@ _LINEAR = {"kernel": (_KERNEL, weight_maps.LINEAR), "bias": (_BIAS, weight_maps.
 
 
 def layers(config: GoogLeNetConfig, tensors: Tensors) -> dict[str, Layer]:
-    """{our layer: theirs}; `tensors`, those of the file, do not matter in this format."""
+    """{our layer: its name and arrays in the file}; in this format `tensors` do not matter."""
     flattened = weight_maps.after_flattening(config.scale(AUXILIARY_FILTERS))
     head = {
         "conv": _CONVOLUTION,
@@ -44,17 +45,13 @@ def layers(config: GoogLeNetConfig, tensors: Tensors) -> dict[str, Layer]:
 
 
 def separate(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
-    """The weights; integers are shapes that the graph reshapes to."""
+    """Leaves out tensors of integers: they are shapes for the graph."""
     return {name: tensor for name, tensor in tensors.items() if tensor.dtype.kind not in "iu"}, {}
 
 
 def _read(path: Path) -> Tensors:
-    try:
+    with extras.needed("interop", f"{path}, an ONNX file,"):
         import onnx
-    except ImportError:
-        raise UserError(
-            f"{path} is an ONNX file: pip install 'inception_jax[interop]' brings what it needs"
-        ) from None
     graph = onnx.load(path, load_external_data=False).graph
     for tensor in graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:

@@ -1,4 +1,4 @@
-"""What a file of weights is, by its content: names of files are often wrong."""
+"""Recognises files of weights by their content: names of files are often wrong."""
 
 import glob
 import hashlib
@@ -14,7 +14,7 @@ ONNX = "an ONNX file"
 TENSORFLOW = "a TensorFlow checkpoint"
 NPZ = "an .npz file"
 
-TABLE_END = bytes.fromhex("57fb808b247547db")  # of the tables that TensorFlow keeps checkpoints in
+TABLE_END = bytes.fromhex("57fb808b247547db")  # of TensorFlow's table files
 
 # Kinds that no format reads, by their first bytes, and what to do about them.
 _OTHERS = {
@@ -28,20 +28,20 @@ _SHARDS = ".data-?????-of-?????"
 
 
 def kind(path: Path) -> str:
-    """One of the kinds above.
+    """Returns which of the kinds above a file is.
 
     Args:
       path: a file; or for a TensorFlow checkpoint the common beginning of its files' names.
 
     Raises:
-      UserError: there is no such file, or it is none of these kinds; says which it is, if known.
+      UserError: the file does not exist, or is of another kind, which is named if it is known.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder: name the file of weights")
     if not path.exists() and parts(path):
         return TENSORFLOW
     if not path.exists():
-        raise UserError(f"no file {str(path)!r}")
+        raise UserError(f"there is no file {str(path)!r}")
     with path.open("rb") as file:
         start = file.read(64)
         size = file.seek(0, 2)
@@ -62,7 +62,7 @@ def kind(path: Path) -> str:
     for beginning, what in _OTHERS.items():
         if start.startswith(beginning):
             raise UserError(f"{path} is {what}")
-    raise UserError(f"{path} is no file of weights of a known kind, or damaged at its beginning")
+    raise UserError(f"{path} is not a file of weights of a known kind, or its beginning is damaged")
 
 
 def _kind_of_zip(path: Path) -> str:
@@ -73,7 +73,7 @@ def _kind_of_zip(path: Path) -> str:
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
         raise UserError(f"{path} is a truncated or damaged zip archive") from None
     if damaged is not None:
-        raise UserError(f"{path} is damaged ({damaged} in it has another checksum)")
+        raise UserError(f"{path} is damaged (the checksum of {damaged} in it is wrong)")
     if any(name.endswith("/constants.pkl") for name in names):
         raise UserError(f"{path} is a TorchScript program: save its state_dict() alone")
     if any(name.endswith("/data.pkl") for name in names):
@@ -84,7 +84,7 @@ def _kind_of_zip(path: Path) -> str:
 
 
 def checkpoint_prefix(path: Path) -> Path:
-    """What TensorFlow calls a checkpoint, of any of its files."""
+    """The common beginning of the names of a TensorFlow checkpoint's files, from any of them."""
     name = path.name.removesuffix(".index")
     if path.match("*" + _SHARDS):
         name = name.rpartition(".data-")[0]

@@ -34,7 +34,7 @@ def write(model: LoadedModel, folder: Path) -> None:
     folder.mkdir()
     tree = flatten_dict({"params": model.params, "batch_stats": model.batch_stats}, sep="/")
     arrays = {name: np.asarray(array) for name, array in tree.items()}
-    # Not save_file: it lets nobody but its owner read the file.
+    # Not save_file: only its owner could read the file that makes.
     (folder / WEIGHTS).write_bytes(save(arrays, metadata={"format": "flax"}))
     for name, content in [(CONFIG, config(model)), (PREPROCESSOR, preprocessor_config(model))]:
         text = json.dumps(content, indent=2, ensure_ascii=False)
@@ -43,7 +43,7 @@ def write(model: LoadedModel, folder: Path) -> None:
 
 
 def config(model: LoadedModel) -> dict[str, Any]:
-    """`config.json`: the fields of GoogLeNetConfig, and under `inception_jax` all that we know.
+    """The content of `config.json`: GoogLeNetConfig, and our metadata under `inception_jax`.
 
     Where two classes have the same name, `label2id` has the number of the first.
     """
@@ -61,10 +61,10 @@ def config(model: LoadedModel) -> dict[str, Any]:
 
 
 def preprocessor_config(model: LoadedModel) -> dict[str, Any]:
-    """`preprocessor_config.json`, in the terms of transformers' CLIPImageProcessor.
+    """The content of `preprocessor_config.json`, for transformers' CLIPImageProcessor.
 
-    That is its plain one: resize, centre crop, times 1/255, normalise. Its output is channels
-    first, and our networks take channels last.
+    This processor resizes, crops the centre, multiplies by 1/255 and normalises. Its output has
+    channels first; our networks take channels last.
     """
     data, evaluation = model.config.data, model.config.evaluation
     side, size = evaluation.short_side, data.image_size

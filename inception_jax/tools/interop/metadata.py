@@ -1,4 +1,4 @@
-"""What an exported network says of itself, in every format that has room for it."""
+"""Metadata of exported networks: where they are from, classes, preprocessing, config."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from inception_jax.config import compatibility
 
 
 class Architecture(NamedTuple):
-    """What a network is called in programs and in texts, and whose it is (Markdown)."""
+    """An architecture's name in programs, its title in texts, its citation in Markdown."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ ARCHITECTURES = {
 
 
 def model_metadata(model: LoadedModel) -> dict[str, Any]:
-    """JSON: where the weights come from, the classes, and what to do to an image file.
+    """Returns the metadata as JSON: origin of the weights, classes, preprocessing, config.
 
     `preprocessing` makes a uint8 RGB image of `image_size` pixels, square, as evaluations do: the
     image is resized so that its shorter side has `short_side` pixels (`resize` = short_side) or to
@@ -67,7 +67,7 @@ def model_metadata(model: LoadedModel) -> dict[str, Any]:
 
 
 def portable_config(model: LoadedModel) -> dict[str, Any]:
-    """The resolved config as JSON, without folders of this machine: those are nobody's business."""
+    """The resolved config as JSON, without paths of this machine."""
     config = compatibility.to_dict(model.config)
     config["data"]["data_dir"] = Path(config["data"]["data_dir"]).name
     config["model"]["init_from"] = "/".join(Path(config["model"]["init_from"]).parts[-3:])

@@ -1,10 +1,10 @@
 """A trained network as an ONNX file: the rows of Table 1 as ONNX operators.
 
-Input `images`: uint8 [batch, 3, size, size], RGB. Normalisation is part of the graph, and bytes
-cannot be mistaken for numbers in 0..1. Outputs `logits` and `probabilities`: float32
-[batch, classes]. The batch has any size. The output of each layer, after its ReLU, has the layer's
-name, and its weights have theirs (`inception_3a/3x3/kernel`), in ONNX's order of dimensions. What
-`interop/metadata.py` says stands in the file's metadata.
+Input `images`: uint8 [batch, 3, size, size], RGB; normalisation is part of the graph. Outputs
+`logits` and `probabilities`: float32 [batch, classes]. The batch has any size. The output of each
+layer, after its ReLU, has the layer's name, and weights keep their names
+(`inception_3a/3x3/kernel`), in ONNX's order of dimensions. The file's metadata are those of
+metadata.py.
 """
 
 import json
@@ -21,11 +21,12 @@ from onnx import TensorProto, helper, numpy_helper
 import inception_jax
 from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.errors import UserError
+from inception_jax.models import geometry
 from inception_jax.models.conv_unit import BATCH_NORM_EPSILON
-from inception_jax.models.cost import network_cost
 from inception_jax.models.kernels import response_norm
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.models.rows import (
+    POOL_PADDING,
     POOL_WINDOW,
     Branch,
     Convolution,
@@ -36,6 +37,7 @@ from inception_jax.models.rows import (
     Pool,
     Row,
 )
+from inception_jax.models.shapes import Maps, output_of
 from inception_jax.tools.interop.metadata import ARCHITECTURES, model_metadata
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ log = logging.getLogger(__name__)
 # The oldest that has every operator used here as it is today: ONNX 1.10 and its runtimes, of 2021.
 OPSET, IR_VERSION = 15, 8
 
-MOST_BYTES = 2**31 - 2**20  # of weights: a file of protocol buffers ends at 2 GiB
+MOST_BYTES = 2**31 - 2**20  # of weights: protocol buffers hold at most 2 GiB
 
 
 def write(model: LoadedModel, path: Path) -> None:
@@ -60,7 +62,7 @@ def write(model: LoadedModel, path: Path) -> None:
 
 
 def to_onnx(model: LoadedModel) -> onnx.ModelProto:
-    """The network as it is evaluated: no dropout, no auxiliary heads.
+    """Builds the network as it is evaluated: no dropout, no auxiliary heads.
 
     Raises:
       UserError: the weights are too large for the format.
@@ -68,13 +70,11 @@ def to_onnx(model: LoadedModel) -> onnx.ModelProto:
     config, data = model.network.config, model.config.data
     graph = _Graph(flatten_dict(model.params, sep="/") | flatten_dict(model.batch_stats, sep="/"))
     x = graph.normalize("images", data.mean, data.std)
-    # The sizes between the layers are the network's own: no second copy of their arithmetic.
-    sizes = {layer.name: layer.output[0] for layer in network_cost(config).layers}
-    size = config.image_size
+    maps = Maps(config.image_size, 3)
     for row in config.rows():
-        x = _add_row(graph, row, x, config, size, sizes[row.name])
-        size = sizes[row.name]
-    _add_head(graph, x, config, size)
+        x = _add_row(graph, row, x, maps.size, config.padding)
+        maps = output_of(row, maps, config.padding)
+    _add_head(graph, x, config, maps.size)
     if sum(len(weight.raw_data) for weight in graph.weights) > MOST_BYTES:
         raise UserError("the weights exceed the 2 GiB of an ONNX file: export to another format")
 
@@ -100,7 +100,7 @@ def to_onnx(model: LoadedModel) -> onnx.ModelProto:
 
 
 class _Graph:
-    """Nodes and weights as they are added. Methods return the name of their output."""
+    """Collects nodes and weights; methods return the name of their output."""
 
     def __init__(self, arrays: dict[str, Any]):
         """`arrays` has the network's parameters and batch statistics by name."""
@@ -113,7 +113,7 @@ class _Graph:
         return name
 
     def weight(self, name: str, values: np.ndarray | None = None) -> str:
-        """A constant; without values, the network's array of that name."""
+        """Adds a constant; without values, the network's array of that name."""
         values = self.arrays[name] if values is None else values
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
@@ -124,8 +124,8 @@ class _Graph:
         x = self.add("Sub", "data/centred", x, self.weight("data/mean", offset))
         return self.add("Div", "data", x, self.weight("data/std", scale))
 
-    def convolution(self, name: str, x: str, *, stride: int = 1, pads: Sequence[int] = ()) -> str:
-        """Convolution, batch normalisation where the layer has it, ReLU; pads half the kernel."""
+    def convolution(self, name: str, x: str, stride: int, pads: Sequence[int]) -> str:
+        """Convolution, batch normalisation where the layer has it, ReLU."""
         kernel = self.arrays[f"{name}/kernel"].transpose(3, 2, 0, 1)  # from HWIO to OIHW
         height, width = kernel.shape[2:]
         inputs = [x, self.weight(f"{name}/kernel", kernel)]
@@ -133,7 +133,7 @@ class _Graph:
             inputs.append(self.weight(f"{name}/bias"))
         x = self.add(
             "Conv", f"{name}/convolution", *inputs,
-            kernel_shape=[height, width], strides=[stride] * 2, pads=pads or [height // 2] * 4,
+            kernel_shape=[height, width], strides=[stride] * 2, pads=pads,
         )  # fmt: skip
         if f"{name}/norm/scale" in self.arrays:
             norm = [self.weight(f"{name}/norm/{part}") for part in ("scale", "bias", "mean", "var")]
@@ -154,17 +154,14 @@ class _Graph:
         return self.add("Gemm", name, x, *weights)
 
 
-def _add_row(
-    graph: _Graph, row: Row, x: str, config: GoogLeNetConfig, size: int, output_size: int
-) -> str:
-    """One row of Table 1, from `size` pixels to `output_size`; returns the name of its output."""
-    same = config.padding == "same"
+def _add_row(graph: _Graph, row: Row, x: str, size: int, padding: str) -> str:
+    """Adds a row whose input has `size` x `size` pixels; returns the name of its output."""
     match row:
         case ConvolutionRow():
-            pads = _pads(size, output_size, row.kernel, row.stride, same=True) if same else ()
-            return graph.convolution(row.name, x, stride=row.stride, pads=pads)
+            pads = _pads(size, row.kernel, row.stride, geometry.CONVOLUTION[padding])
+            return graph.convolution(row.name, x, row.stride, pads)
         case MaxPoolRow():
-            pads = _pads(size, output_size, row.window, row.stride, same=same)
+            pads = _pads(size, row.window, row.stride, geometry.POOL["max"][padding])
             return graph.pool("max", row.name, x, row.window, row.stride, pads)
         case LocalResponseNormRow():  # ONNX divides alpha by the size, too
             attributes = {
@@ -176,37 +173,33 @@ def _add_row(
             return graph.add("LRN", row.name, x, **attributes)
         case ModuleRow():
             outputs = [
-                _add_branch(graph, row.name, branch, x, config, size, output_size)
-                for branch in row.branches
+                _add_branch(graph, row.name, branch, x, size, padding) for branch in row.branches
             ]
             return graph.add("Concat", row.name, *outputs, axis=1)
 
 
-def _add_branch(
-    graph: _Graph,
-    module: str,
-    branch: Branch,
-    x: str,
-    config: GoogLeNetConfig,
-    size: int,
-    output_size: int,
-) -> str:
+def _add_branch(graph: _Graph, module: str, branch: Branch, x: str, size: int, padding: str) -> str:
     for part in branch:
         match part:
             case Convolution():
-                strided = part.stride > 1 and config.padding == "same"
-                pads = (
-                    _pads(size, output_size, part.kernel, part.stride, same=True) if strided else ()
-                )
-                x = graph.convolution(f"{module}/{part.name}", x, stride=part.stride, pads=pads)
+                pads = _pads(size, part.kernel, part.stride, geometry.CONVOLUTION[padding])
+                x = graph.convolution(f"{module}/{part.name}", x, part.stride, pads)
             case Pool():
-                pads = _pads(size, output_size, POOL_WINDOW, part.stride, same=True)
+                rule = geometry.POOL[part.kind][POOL_PADDING[part.kind]]
+                pads = _pads(size, POOL_WINDOW, part.stride, rule)
                 x = graph.pool(part.kind, f"{module}/pool", x, POOL_WINDOW, part.stride, pads)
+        size = output_of(part, Maps(size, 0), padding).size
     return x
 
 
+def _pads(size: int, window: int, stride: int, rule: geometry.Rule) -> list[int]:
+    """ONNX's padding of both axes: top, left, bottom, right."""
+    before, after = rule(size, window, stride)
+    return [before, before, after, after]
+
+
 def _add_head(graph: _Graph, x: str, config: GoogLeNetConfig, size: int) -> None:
-    """From the last module, of `size` pixels, to the outputs."""
+    """Adds the layers after the last module, whose output has `size` x `size` pixels."""
     if config.head == "average_pool":
         x = graph.add("GlobalAveragePool", "loss3/pool", x)
         x = graph.add("Flatten", "loss3/features", x)
@@ -219,10 +212,3 @@ def _add_head(graph: _Graph, x: str, config: GoogLeNetConfig, size: int) -> None
         x = graph.add("Relu", "loss3/fc", x)
     x = graph.linear("logits", "loss3/classifier", x)
     graph.add("Softmax", "probabilities", x, axis=1)
-
-
-def _pads(size: int, output_size: int, window: int, stride: int, *, same: bool) -> list[int]:
-    """Top, left, bottom, right, for windows that cover `size` pixels: all after, or half before."""
-    total = max(0, (output_size - 1) * stride + window - size)
-    before = total // 2 if same else 0
-    return [before, before, total - before, total - before]

@@ -1,8 +1,8 @@
-"""Weights of another framework as weights and config of ours.
+"""Reads published weights of other frameworks as ours.
 
-One module a format, each with CONFIG, the file in configs/ of its network and preprocessing;
-READERS, {kind of file: reader}; `separate(tensors)`, the weights and what a checkpoint is to
-remember of the rest; and `layers(config, tensors)`, what it calls our layers.
+Each format is a module with CONFIG, the file in configs/ that has its network and preprocessing;
+READERS, {kind of file: reader}; `separate(tensors)`, which returns the weights, and notes on other
+tensors for the checkpoint; and `layers(config, tensors)`, the names and layouts of our layers.
 """
 
 import dataclasses
@@ -33,14 +33,18 @@ CONFIGS = Path(inception_jax.__file__).parent.parent / "configs"
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Weights {"params", "batch_stats"}, float32; the resolved config; JSON on where from."""
+    """Converted weights.
+
+    `tree` is {"params", "batch_stats"}, float32; `config` is resolved; `source` names the format
+    and the files, as JSON.
+    """
 
     tree: Tree
     config: ConfigDict
     source: dict[str, Any]
 
 
-def load(name: str, path: Path, overrides: Sequence[str] = ()) -> Published:
+def read_weights(name: str, path: Path, overrides: Sequence[str] = ()) -> Published:
     """Reads a file of weights.
 
     Args:
@@ -50,7 +54,7 @@ def load(name: str, path: Path, overrides: Sequence[str] = ()) -> Published:
         has, unless it is among them.
 
     Raises:
-      UserError: the file is not there, of another format, damaged, or of another network.
+      UserError: the file does not exist, is of another format or network, or is damaged.
       UsageError: an override does not fit.
     """
     chosen, kind = FORMATS[name], files.kind(path)
@@ -72,13 +76,13 @@ def load(name: str, path: Path, overrides: Sequence[str] = ()) -> Published:
             [
                 f"--config.model.auxiliary={auxiliary}",
                 *overrides,
-                "--config.training.average_decay=0.0",  # these are the weights, no average of some
+                "--config.training.average_decay=0.0",  # the file has one set of weights
             ],
         )
     )
     network = build(network_config(config))
-    table = weight_maps.make_table(network, chosen.layers(network.config, tensors))
-    tree = weight_maps.import_weights(network, table, tensors, path)
+    weight_map = weight_maps.make_map(network, chosen.layers(network.config, tensors))
+    tree = weight_maps.import_weights(network, weight_map, tensors, path)
     return Published(tree, config, {"format": name, "files": files.digests(path), **notes})
 
 

@@ -7,7 +7,7 @@ logits [batch, classes]. The batch has any size, and the file runs on CPU, CUDA 
     logits = exported.call(images)
 
 `exported.mlir_module()` is the program as text. JAX promises to load it for six months of its
-releases (jax.export's compatibility guarantees); the checkpoint stays the original.
+releases (jax.export's compatibility guarantees): keep the checkpoint, too.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def write(model: LoadedModel, path: Path) -> None:
 
 
 def to_exported(model: LoadedModel) -> jax.export.Exported:
-    """The network as it is evaluated, in its own dtype."""
+    """Builds the program of the network as it is evaluated, in its own dtype."""
     data = model.config.data
     # Host arrays: those on a mesh would tie the program to its number of devices.
     params, batch_stats = jax.tree.map(np.asarray, (model.params, model.batch_stats))

@@ -1,8 +1,8 @@
 """TF-slim's inception_v1: a TensorFlow checkpoint of either form, or an .npz of the same names.
 
-Its batch normalisation has no scale (gamma), which is 1 then. The published weights have 1001
-classes, of which the first is "background" and no image's: it is left out where the config has one
-class less than the file. Averages that the training kept beside the weights are not read.
+Where batch normalisation has no scale (gamma), as in the published weights, the scale is 1. They
+have 1001 classes, the first of which is "background": it is left out where the config has one class
+less than the file. Averages that the training kept beside the weights are not read.
 """
 
 import os
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.errors import UserError
 from inception_jax.models.options import GoogLeNetConfig
+from inception_jax.tools import extras
 from inception_jax.tools.interop import files, weight_maps
 from inception_jax.tools.interop.weight_maps import Layer, Tensors, Transform
 
@@ -41,7 +41,7 @@ _CONVOLUTION = {
     "norm/mean": ("/BatchNorm/moving_mean", weight_maps.SAME),
     "norm/var": ("/BatchNorm/moving_variance", weight_maps.SAME),
 }
-# The classifier is a 1x1 convolution. Of the background's weights the way back makes zeros.
+# The classifier is a 1x1 convolution. The inverse fills the background's weights with zeros.
 _KERNEL = Transform(lambda a: a[0, 0], lambda a: a[None, None])
 _KERNEL_AND_BACKGROUND = Transform(
     lambda a: a[0, 0, :, 1:], lambda a: np.pad(a, ((0, 0), (1, 0)))[None, None]
@@ -53,7 +53,7 @@ _LINEAR_AND_BACKGROUND = {
     "bias": ("/biases", _BIAS_AND_BACKGROUND),
 }
 
-# What a training keeps beside its weights: counters, and slots of optimisers and averages.
+# Tensors of a training that are not weights: counters, and slots of optimisers and averages.
 _TRAINING = re.compile(
     r"global_step|beta[12]_power"
     r"|InceptionV1/.*/(ExponentialMovingAverage|Momentum|RMSProp(_1)?|Adam(_1)?|Adagrad"
@@ -62,7 +62,7 @@ _TRAINING = re.compile(
 
 
 def layers(config: GoogLeNetConfig, tensors: Tensors) -> dict[str, Layer]:
-    """{our layer: theirs}; whether there is a background class is seen from `tensors`."""
+    """{our layer: its name and arrays in the file}; `tensors` show if it has a background class."""
     bias = tensors.get(f"{_CLASSIFIER}/biases")
     background = bias is not None and bias.shape == (config.num_classes + 1,)
     names = dict(zip(weight_maps.STEM_NAMES, _STEM, strict=True))
@@ -90,15 +90,10 @@ def separate(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _read_checkpoint(path: Path) -> Tensors:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # or it tells what it was compiled for
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # and how it would compute
-    try:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # or it logs what it was compiled for
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # or it logs how it computes
+    with extras.needed("prepare", f"{path}, a TensorFlow checkpoint and not an .npz file,"):
         import tensorflow as tf
-    except ImportError:
-        raise UserError(
-            f"{path} is a TensorFlow checkpoint: pip install 'inception_jax[prepare]' brings "
-            "TensorFlow; an .npz of the same names needs none"
-        ) from None
     reader = tf.train.load_checkpoint(str(files.checkpoint_prefix(path)))
     return {
         name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()

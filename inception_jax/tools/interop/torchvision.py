@@ -1,8 +1,8 @@
 """torchvision's GoogLeNet: state dicts as .pth, .pt or .safetensors, in both directions.
 
-Its heads are called aux1 (on 4a) and aux2 (on 4d). The weights say nothing about the input: what
-torchvision publishes was trained on RGB in [-1, 1], which is what its normalisation followed by its
-`transform_input` comes to.
+Its heads are called aux1 (on 4a) and aux2 (on 4d). The file does not describe the input: the
+weights that torchvision publishes were trained on RGB in [-1, 1], the result of its normalisation
+followed by its `transform_input`.
 """
 
 import logging
@@ -20,6 +20,7 @@ from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.errors import UsageError, UserError
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.models.tables import AUXILIARY_FILTERS
+from inception_jax.tools import extras
 from inception_jax.tools.interop import files, weight_maps
 from inception_jax.tools.interop.weight_maps import Layer, Tensors
 
@@ -54,7 +55,7 @@ _BRANCHES = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "bra
 
 
 def layers(config: GoogLeNetConfig, tensors: Tensors) -> dict[str, Layer]:
-    """{our layer: theirs}; `tensors`, those of the file, do not matter in this format."""
+    """{our layer: its name and arrays in the file}; in this format `tensors` do not matter."""
     flattened = weight_maps.after_flattening(config.scale(AUXILIARY_FILTERS))
     heads = {
         f"{ours}/{part}": Layer(f"{theirs}.{name}", arrays)
@@ -89,20 +90,15 @@ def _is_counter(name: str, tensor: np.ndarray) -> bool:
 
 
 def _read_torch(path: Path) -> Tensors:
-    try:
+    with extras.needed("torch", f"{path}, a PyTorch file and not a .safetensors file,"):
         import torch
-    except ImportError:
-        raise UserError(
-            f"{path} is a PyTorch file, which needs PyTorch to read: "
-            "pip install 'inception_jax[torch]'; a .safetensors file needs none"
-        ) from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error):  # no complaint about what the pickle imports
+        if "GLOBAL" not in str(error):  # the pickle itself is broken, not what it imports
             raise UserError(f"{path} is damaged: its pickle cannot be read") from None
         raise UserError(
-            f"{path} has more than tensors in it, and reading it would run code that it brings: "
+            f"{path} has more than tensors in it, and reading it would run code from the file: "
             "save model.state_dict() alone"
         ) from None
     # Training scripts keep the state dict beside the optimiser's, and maybe of a parallel module.
@@ -110,7 +106,7 @@ def _read_torch(path: Path) -> Tensors:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict):
-        raise UserError(f"{path} is a {type(content).__name__} and no state dict")
+        raise UserError(f"{path} is a {type(content).__name__} and not a state dict")
     tensors = {str(k): v.detach() for k, v in content.items() if isinstance(v, torch.Tensor)}
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
@@ -121,7 +117,9 @@ def _read_torch(path: Path) -> Tensors:
 
 
 def _read_safetensors(path: Path) -> Tensors:
-    return _safetensors(f"{path} is a safetensors file").load_file(path)
+    with extras.needed("interop", f"{path}, a safetensors file,"):
+        import safetensors.numpy
+    return safetensors.numpy.load_file(path)
 
 
 READERS: dict[str, Callable[[Path], Tensors]] = {
@@ -134,7 +132,7 @@ def write(model: LoadedModel, path: Path) -> None:
     """Writes a network as a state dict for torchvision.models.googlenet.
 
     Weights that were converted from torchvision and not trained since come out bit for bit,
-    `num_batches_tracked` included; of our own training, which does not count, it is 0.
+    `num_batches_tracked` included; weights of our own training have 0 there.
 
     Args:
       model: of torchvision's architecture.
@@ -147,10 +145,10 @@ def write(model: LoadedModel, path: Path) -> None:
     _check_architecture(model.network.config)
     writers = {".pth": _save_torch, ".pt": _save_torch, ".safetensors": _save_safetensors}
     if path.suffix not in writers:
-        raise UsageError(f"{path} ends in none of {', '.join(writers)}")
+        raise UsageError(f"{path} does not end in {' or '.join(writers)}")
     tree = jax.device_get({"params": model.params, "batch_stats": model.batch_stats})
-    table = weight_maps.make_table(model.network, layers(model.network.config, {}))
-    tensors = weight_maps.to_theirs(tree, table)
+    weight_map = weight_maps.make_map(model.network, layers(model.network.config, {}))
+    tensors = weight_maps.export_weights(tree, weight_map)
     source = store.read_description(model.checkpoint).get("source", {})
     counters = source.get("num_batches_tracked")
     if counters is None:
@@ -180,7 +178,7 @@ def _check_architecture(config: GoogLeNetConfig) -> None:
 
 
 def _usage(model: LoadedModel) -> str:
-    """How to build the module, and what to feed it."""
+    """Says how to build the module in PyTorch and how to normalise its images."""
     config, data = model.network.config, model.config.data
     mean, std = ([round(x / 255, 6) for x in values] for values in (data.mean, data.std))
     return (
@@ -191,24 +189,12 @@ def _usage(model: LoadedModel) -> str:
 
 
 def _save_torch(tensors: Tensors, path: Path) -> None:
-    try:
+    with extras.needed("torch", "a .pth file, unlike a .safetensors file,"):
         import torch
-    except ImportError:
-        raise UserError(
-            "writing .pth needs PyTorch (pip install 'inception_jax[torch]'); .safetensors does not"
-        ) from None
     torch.save({name: torch.from_numpy(np.array(t)) for name, t in tensors.items()}, path)
 
 
 def _save_safetensors(tensors: Tensors, path: Path) -> None:
-    _safetensors("writing .safetensors").save_file(dict(tensors), path, {"format": "pt"})
-
-
-def _safetensors(what: str) -> Any:
-    try:
+    with extras.needed("interop", "a .safetensors file"):
         import safetensors.numpy
-    except ImportError:
-        raise UserError(
-            f"{what}: pip install 'inception_jax[interop]' brings what it needs"
-        ) from None
-    return safetensors.numpy
+    safetensors.numpy.save_file(dict(tensors), path, {"format": "pt"})

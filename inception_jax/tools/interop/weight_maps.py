@@ -1,8 +1,7 @@
-"""What all formats of weights share: tables from our arrays to their tensors, usable both ways.
+"""Maps between our arrays and the tensors of other frameworks, to read and to write weights.
 
-A format says, for each of our layers, what it calls the layer and how it keeps the layer's arrays
-(`Layer`). That and a network make a table, {our path: `ForeignTensor`}, and that makes the
-weights.
+A format gives the name of each of our layers and the layout of its arrays (`Layer`). With a network
+they make a map, {our path: `ForeignTensor`}.
 """
 
 import dataclasses
@@ -26,11 +25,11 @@ STEM_NAMES = tuple(row.name for row in STEMS["imagenet"] if isinstance(row, Conv
 MODULE_NAMES = tuple(row.name for row in MODULES if isinstance(row, InceptionRow))
 BRANCH_NAMES = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 
-_MOST_NAMED = 20  # where names are only to say what a file or a network is
+_MOST_NAMED = 20  # names in a message
 
 
 class Transform(NamedTuple):
-    """A change of layout and its inverse, on arrays."""
+    """A change of an array's layout, and its inverse."""
 
     to_ours: Callable[[np.ndarray], np.ndarray]
     to_theirs: Callable[[np.ndarray], np.ndarray]
@@ -39,7 +38,7 @@ class Transform(NamedTuple):
 SAME = Transform(lambda a: a, lambda a: a)
 # [out, in, height, width] -> [height, width, in, out]
 CONVOLUTION = Transform(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
-# The same, of a first layer that is shown blue, green, red.
+# CONVOLUTION for a first layer whose input is blue, green, red.
 BGR_CONVOLUTION = Transform(
     lambda a: a[:, ::-1].transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1)[:, ::-1]
 )
@@ -47,7 +46,7 @@ LINEAR = Transform(lambda a: a.T, lambda a: a.T)  # [out, in] -> [in, out]
 
 
 def after_flattening(channels: int) -> Transform:
-    """LINEAR after a feature map: theirs is flattened as C, H, W and ours as H, W, C."""
+    """LINEAR for inputs flattened from maps: theirs in the order C, H, W, ours in H, W, C."""
     return Transform(
         lambda a: a.reshape(len(a), channels, -1).transpose(2, 1, 0).reshape(-1, len(a)),
         lambda a: (
@@ -57,7 +56,7 @@ def after_flattening(channels: int) -> Transform:
 
 
 class Layer(NamedTuple):
-    """What a format calls a layer, and {our array: (what follows the name, layout)} of it."""
+    """A layer in a format: its name, and {our array: (suffix of the tensor's name, layout)}."""
 
     name: str
     arrays: Mapping[str, tuple[str, Transform]]
@@ -65,50 +64,50 @@ class Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ForeignTensor:
-    """A tensor of a format: its name and layout."""
+    """A tensor of another framework: its name, and how its layout differs from ours."""
 
     name: str
     transform: Transform
 
 
-def make_table(network: Network, layers: Mapping[str, Layer]) -> dict[str, ForeignTensor]:
-    """{"params/inception_3a/1x1/kernel": its tensor}, of every array of the network.
+def make_map(network: Network, layers: Mapping[str, Layer]) -> dict[str, ForeignTensor]:
+    """Returns {"params/inception_3a/1x1/kernel": its tensor}, with every array of the network.
 
     Raises:
       UsageError: the format has no place for a layer of this network; each is named.
     """
-    table, unmapped = {}, []
+    weight_map, unmapped = {}, []
     for path in _shapes(network):
         _, *parts = path.split("/")
         own = 2 if parts[-2] == "norm" else 1
         name, array = "/".join(parts[:-own]), "/".join(parts[-own:])
         if name in layers and array in layers[name].arrays:
             suffix, transform = layers[name].arrays[array]
-            table[path] = ForeignTensor(layers[name].name + suffix, transform)
+            weight_map[path] = ForeignTensor(layers[name].name + suffix, transform)
         else:
             unmapped.append(path)
     if unmapped:
-        raise UsageError(f"the format has no {_list(unmapped)}: model.* is another network's")
-    return table
+        raise UsageError(f"the format has no {_list(unmapped)}: model.* describes another network")
+    return weight_map
 
 
 def import_weights(
-    network: Network, table: Mapping[str, ForeignTensor], tensors: Tensors, file: Path
+    network: Network, weight_map: Mapping[str, ForeignTensor], tensors: Tensors, file: Path
 ) -> Tree:
-    """The weights {"params", "batch_stats"}, float32 whatever floating type they were kept in.
+    """Returns the weights {"params", "batch_stats"} as float32, from any floating-point type.
 
     Args:
       network: says which shapes are needed.
-      table: of the network.
-      tensors: all that `file` has.
+      weight_map: of the network.
+      tensors: all tensors of `file`.
       file: for messages.
 
     Raises:
-      UserError: tensors are missing, unknown, misshapen, no floating point or not finite; each is
-        named.
+      UserError: tensors are missing, unknown, of another shape, not floating-point or not finite;
+        each is named.
     """
     shapes = _shapes(network)
-    expected = {theirs.name for theirs in table.values()}
+    expected = {theirs.name for theirs in weight_map.values()}
     if not expected & tensors.keys():
         content = f"it has {_list(tensors)}" if tensors else "it has no tensors"
         raise UserError(f"{file} is another network: no tensor has a known name ({content})")
@@ -117,20 +116,20 @@ def import_weights(
         "other shapes": [],
         "missing": sorted(expected - tensors.keys()),
         "not part of it": sorted(tensors.keys() - expected),
-        "no floating-point numbers": [],
+        "not floating-point numbers": [],
         "NaN or infinite": [],
     }
-    classes = _other_number_of_classes(shapes, table, tensors)
-    for path, theirs in table.items():
+    classes = _other_number_of_classes(shapes, weight_map, tensors)
+    for path, theirs in weight_map.items():
         if theirs.name not in tensors:
             continue
         tensor, needed = tensors[theirs.name], _their_shape(theirs, shapes[path])
         if tensor.shape != needed:
-            if not (classes and "/classifier/" in path):  # said once is enough
+            if not (classes and "/classifier/" in path):  # one message about classes is enough
                 shape = f"{theirs.name} is {tensor.shape} and should be {needed}"
                 problems["other shapes"].append(shape)
         elif not jnp.issubdtype(tensor.dtype, jnp.floating):
-            problems["no floating-point numbers"].append(f"{theirs.name} is {tensor.dtype}")
+            problems["not floating-point numbers"].append(f"{theirs.name} is {tensor.dtype}")
         else:
             with np.errstate(over="ignore"):  # float64 beyond float32 is found as infinite
                 arrays[path] = np.ascontiguousarray(theirs.transform.to_ours(tensor), np.float32)
@@ -146,11 +145,12 @@ def import_weights(
     return {"batch_stats": {}} | unflatten_dict(arrays, sep="/")
 
 
-def to_theirs(tree: Tree, table: Mapping[str, ForeignTensor]) -> dict[str, np.ndarray]:
-    """The inverse of `import_weights`: their tensors of the weights {"params", "batch_stats"}."""
+def export_weights(tree: Tree, weight_map: Mapping[str, ForeignTensor]) -> dict[str, np.ndarray]:
+    """Returns weights {"params", "batch_stats"} as tensors of the other framework."""
     return {
-        table[path].name: np.ascontiguousarray(table[path].transform.to_theirs(np.asarray(leaf)))
+        theirs.name: np.ascontiguousarray(theirs.transform.to_theirs(np.asarray(leaf)))
         for path, leaf in flatten_dict(tree, sep="/").items()
+        for theirs in [weight_map[path]]
     }
 
 
@@ -165,12 +165,15 @@ def _their_shape(theirs: ForeignTensor, ours: tuple[int, ...]) -> tuple[int, ...
 
 
 def _other_number_of_classes(
-    shapes: Mapping[str, tuple[int, ...]], table: Mapping[str, ForeignTensor], tensors: Tensors
+    shapes: Mapping[str, tuple[int, ...]],
+    weight_map: Mapping[str, ForeignTensor],
+    tensors: Tensors,
 ) -> int | None:
-    """How many classes the file has, if it is not what the network needs."""
+    """The file's number of classes, if the network has another."""
     path = f"params/{CLASSIFIER}/bias"
-    bias = tensors.get(table[path].name)
-    if bias is None or bias.ndim != 1 or bias.shape == _their_shape(table[path], shapes[path]):
+    theirs = weight_map[path]
+    bias = tensors.get(theirs.name)
+    if bias is None or bias.ndim != 1 or bias.shape == _their_shape(theirs, shapes[path]):
         return None
     return len(bias)
 

@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from inception_jax.models.cost import NetworkCost
-from inception_jax.tools.report.comparison import IMAGES, Group
-from inception_jax.tools.report.runs import Run, groups, number
+from inception_jax.tools.report.comparison import IMAGES
+from inception_jax.tools.report.run_files import number
+from inception_jax.tools.report.runs import Run, groups
 
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#999999")
 DASHES = ("solid", "dash", "dot", "dashdot")
-POINTS = 200  # of a curve; where there are more lines, a point is the mean of some
-CLASSES = 40  # in the chart: those that the base knows least; the table has all
-_LINE = 24  # characters of a name beside an axis: a phone has room for them
+POINTS = 200  # the most in a curve; of more lines, a point is the mean of several
+CLASSES = 40  # the most in the chart; the table has all
+_LINE = 24  # characters of a name beside an axis: as many as a phone has room for
 
 
 Style = dict[str, str]
@@ -56,13 +58,13 @@ def curves(runs: Sequence[Run], styles: dict[str, Style]) -> go.Figure | None:
                     x, y = _points(found, field)
                     if not len(x):
                         continue
-                    what = "training" if mode == "lines" else "evaluation"
+                    phase = "training" if mode == "lines" else "evaluation"
                     figure.add_scatter(
                         x=x, y=y, mode=mode, row=row, col=1,
                         legendgroup=_label(name), showlegend=False,
                         line={**style, "width": 1 if mode == "lines" else 2},
                         opacity=0.55 if mode == "lines" else 1,
-                        name=_label(f"{run.name}, {what}"),
+                        name=_label(f"{run.name}, {phase}"),
                     )  # fmt: skip
                     drawn = True
         # The legend's own line, so that a group is in it once, whatever it has.
@@ -77,52 +79,59 @@ def curves(runs: Sequence[Run], styles: dict[str, Style]) -> go.Figure | None:
     return _styled(figure, height=760 + 16 * legend) if drawn else None
 
 
-def differences(compared: Sequence[Group]) -> go.Figure | None:
-    """Top-1 of each group less the base's, in points, with its interval."""
-    found = [(group, group.to_base) for group in compared if group.to_base]
-    if not found:
+def differences(compared: pd.DataFrame) -> go.Figure | None:
+    """Top-1 of each group less the base's, in points, with its interval.
+
+    Args:
+      compared: see `comparison.compare`.
+    """
+    known = compared.dropna(subset="difference")
+    if known.empty:
         return None
     figure = go.Figure()
-    for of in dict.fromkeys(interval.of for _, interval in found):
-        some = [(group, interval) for group, interval in found if interval.of == of]
-        estimates = np.array([100 * interval.difference for _, interval in some])
+    for drawn, some in known.groupby("drawn", sort=False):
         figure.add_scatter(
-            x=estimates,
-            y=[_label(group.name) for group, _ in some],
+            x=100 * some["difference"],
+            y=list(map(_label, some.index)),
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": np.array([100 * interval.high for _, interval in some]) - estimates,
-                "arrayminus": estimates - np.array([100 * interval.low for _, interval in some]),
+                "array": 100 * (some["high"] - some["difference"]),
+                "arrayminus": 100 * (some["difference"] - some["low"]),
             },
             mode="markers",
-            marker={"size": 9, "color": COLORS[4], "symbol": _symbol(of)},
-            name=f"interval over {of}",
+            marker={
+                "size": 9,
+                "color": COLORS[4],
+                "symbol": "circle-open" if drawn == IMAGES else "circle",
+            },
+            name=f"interval over {drawn}",
             showlegend=True,
         )
     figure.add_vline(x=0, line={"color": "#666666", "dash": "dot"})
     figure.update_xaxes(title_text="top-1 less the base's, points")
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return _styled(figure, height=170 + 32 * len(found))
+    return _styled(figure, height=170 + 32 * len(known))
 
 
-def classes(accuracies: dict[str, dict[str, float]], styles: dict[str, Style]) -> go.Figure | None:
-    """Accuracy in each class, a mark for each group.
+def classes(accuracies: pd.DataFrame, styles: dict[str, Style]) -> go.Figure | None:
+    """Top-1 of the CLASSES classes that the first group knows least, a mark for each group.
 
     Args:
-      accuracies: {group: {class: top-1}}, the base's first.
+      accuracies: a row for each (label, name), a column for each group, the base's first.
+      styles: of the groups.
     """
-    if not accuracies:
+    if accuracies.empty:
         return None
-    first = next(iter(accuracies.values()))
-    shown = sorted(first, key=lambda name: first[name])[:CLASSES]
+    first = accuracies.iloc[:, 0].dropna()
+    shown = accuracies.loc[first.sort_values(kind="stable").index[:CLASSES]]
+    shared = accuracies.index.get_level_values("name").value_counts() > 1
+    labels = [_label(f"{name} ({label})" if shared[name] else name) for label, name in shown.index]
     figure = go.Figure()
     symbols = itertools.cycle(("circle", "square", "diamond", "cross", "x", "triangle-up"))
-    for (group, of), symbol in zip(accuracies.items(), symbols, strict=False):
-        some = [name for name in shown if name in of]
+    for (group, values), symbol in zip(shown.items(), symbols, strict=False):
         figure.add_scatter(
-            x=[of[name] for name in some], y=list(map(_label, some)), mode="markers",
-            name=_label(group),
+            x=values, y=labels, mode="markers", name=_label(group),
             marker={"color": styles[group]["color"], "symbol": symbol, "size": 8, "opacity": 0.8},
         )  # fmt: skip
     figure.update_xaxes(title_text="top-1 of the class")
@@ -185,12 +194,8 @@ def _label(name: str) -> str:
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
-def _symbol(of: str) -> str:
-    return "circle-open" if of == IMAGES else "circle"
-
-
 def _styled(figure: go.Figure, height: int) -> go.Figure:
-    """What all charts share; the legend is above, as wide as the chart."""
+    """Sets the look that all charts share; the legend is above, as wide as the chart."""
     return figure.update_layout(
         template="plotly_white",
         height=height,

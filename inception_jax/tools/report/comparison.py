@@ -1,92 +1,80 @@
 """Groups of runs against the base: means, spreads and differences with confidence intervals."""
 
-import dataclasses
 import math
-import statistics
-from collections.abc import Sequence
+from typing import NamedTuple
 
+import pandas as pd
 from scipy import stats
-
-from inception_jax.tools.report.runs import Run, groups
 
 CONFIDENCE = 0.95
 
 SEEDS, IMAGES = "seeds", "test images"  # what an interval takes to be drawn at random
 
 
-@dataclasses.dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A difference to the base with its confidence interval (CONFIDENCE).
 
-    `of` is SEEDS (Welch's t, over runs) or IMAGES, where one side has a single run or no side has a
-    spread: that one says nothing about other seeds.
+    `drawn` is SEEDS (Welch's t, over runs) or, where one side has a single run or neither side has
+    a spread, IMAGES, which says nothing about other seeds.
     """
 
     difference: float
     low: float
     high: float
-    of: str
+    drawn: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """The finished runs of a group: their number, mean and standard deviation of top-1 and top-5.
+def compare(runs: pd.DataFrame) -> pd.DataFrame:
+    """Summarises each group of runs; the first group is the base.
 
-    Those are of the last evaluations, 0..1. A single run has no deviation. There is no difference
+    Means and deviations are over finished runs; a single one has no deviation. There is no interval
     where the base is not finished, or the runs were evaluated on another split or number of images
     than the base's.
+
+    Args:
+      runs: one row a run, see `tables.of_runs`.
+
+    Returns:
+      A row a group, its name as the index: changed, runs, done, parameters, multiply_adds, top1,
+      top1_deviation, top5 (0..1) and the fields of Interval; NaN where there is no value.
     """
-
-    name: str
-    runs: tuple[Run, ...]
-    done: int
-    top1: float | None = None
-    top1_deviation: float | None = None
-    top5: float | None = None
-    to_base: Interval | None = None
-
-
-def compare(runs: Sequence[Run]) -> list[Group]:
-    """The groups in the order of the runs; the first one is the base."""
-    found: list[Group] = []
-    for name, members in groups(runs).items():
-        done = finished(members)
-        group = Group(name, tuple(members), len(done))
-        if done:
-            top1, top5 = values(done, "top1"), values(done, "top5")
-            group = dataclasses.replace(
-                group,
-                top1=statistics.mean(top1),
-                top1_deviation=statistics.stdev(top1) if len(top1) > 1 else None,
-                top5=statistics.mean(top5) if top5 else None,
-                to_base=_to_base(done, found[0]) if found else None,
-            )
-        found.append(group)
-    return found
+    done = finished(runs)
+    compared = runs.groupby("group", sort=False).agg(
+        changed=("changed", "first"),
+        runs=("run", "size"),
+        parameters=("parameters", "first"),
+        multiply_adds=("multiply_adds", "first"),
+    )
+    means = done.groupby("group").agg(
+        done=("run", "size"),
+        top1=("top1", "mean"),
+        top1_deviation=("top1", "std"),
+        top5=("top5", "mean"),
+    )
+    compared = compared.join(means)
+    compared["done"] = compared["done"].fillna(0).astype(int)
+    members = dict(list(done.groupby("group")))
+    intervals = {
+        group: interval
+        for group in compared.index[1:]
+        if {group, compared.index[0]} <= members.keys()
+        and (interval := _interval(members[group], members[compared.index[0]]))
+    }
+    return compared.join(
+        pd.DataFrame.from_dict(intervals, orient="index", columns=list(Interval._fields))
+    )
 
 
-def finished(runs: Sequence[Run]) -> list[Run]:
-    """Those that are done and measured; of several with one seed, which are one run, the first."""
-    done: dict[int | None, Run] = {}
-    for run in runs:
-        if run.status == "done" and _is_share(run.last("top1")):
-            done.setdefault(run.seed, run)
-    return list(done.values())
+def finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that are done and measured; several of a group with one seed count as the first."""
+    done = runs[(runs["status"] == "done") & runs["top1"].between(0, 1)]
+    return done.dropna(subset="group").drop_duplicates(["group", "seed"])
 
 
-def _is_share(value: float | None) -> bool:
-    return value is not None and 0 <= value <= 1
-
-
-def values(runs: Sequence[Run], name: str) -> list[float]:
-    """A number of the last evaluations, where there is one."""
-    return [value for run in runs if (value := run.last(name)) is not None]
-
-
-def welch(ours: Sequence[float], base: Sequence[float]) -> Interval:
+def welch(ours: pd.Series, base: pd.Series) -> Interval:
     """The difference of two means, each of at least two values, without assuming equal spreads."""
-    difference = statistics.mean(ours) - statistics.mean(base)
-    errors = [statistics.variance(some) / len(some) for some in (ours, base)]  # of the means
+    difference = ours.mean() - base.mean()
+    errors = [some.var() / len(some) for some in (ours, base)]  # squared, of the means
     freedom = sum(errors) ** 2 / sum(
         error**2 / (len(some) - 1) for error, some in zip(errors, (ours, base), strict=True)
     )
@@ -97,8 +85,8 @@ def welch(ours: Sequence[float], base: Sequence[float]) -> Interval:
 def binomial(ours: float, base: float, examples: int) -> Interval:
     """The difference of two accuracies, each measured once on as many images.
 
-    Newcombe's (1998) hybrid of two Wilson intervals, for independent samples. The networks saw the
-    same images, so that it is wider than it need be.
+    Newcombe's (1998) hybrid of two Wilson intervals, for independent samples. Both networks saw
+    the same images, so the interval is wider than it need be.
     """
     difference = ours - base
     (low, high), (base_low, base_high) = (_wilson(share, examples) for share in (ours, base))
@@ -116,15 +104,13 @@ def _wilson(share: float, examples: int) -> tuple[float, float]:
     return interval.low, interval.high
 
 
-def _to_base(done: Sequence[Run], base: Group) -> Interval | None:
-    base_done = finished(base.runs)
-    measured = {(run.evaluations[-1]["split"], run.last("examples")) for run in (*done, *base_done)}
-    if not base_done or len(measured) != 1:
+def _interval(ours: pd.DataFrame, base: pd.DataFrame) -> Interval | None:
+    measured = pd.concat([ours, base])[["split", "examples"]].drop_duplicates()
+    examples = measured["examples"].iloc[0]
+    if len(measured) > 1:
         return None
-    ours, theirs = values(done, "top1"), values(base_done, "top1")
-    if min(len(ours), len(theirs)) > 1 and len({*ours}) + len({*theirs}) > 2:
-        return welch(ours, theirs)
-    ((_, examples),) = measured
-    if not examples or examples < 1:
+    if min(len(ours), len(base)) > 1 and ours["top1"].nunique() + base["top1"].nunique() > 2:
+        return welch(ours["top1"], base["top1"])
+    if not examples >= 1:  # NaN where the evaluation does not say
         return None
-    return binomial(statistics.mean(ours), statistics.mean(theirs), int(examples))
+    return binomial(ours["top1"].mean(), base["top1"].mean(), int(examples))

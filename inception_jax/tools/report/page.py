@@ -1,4 +1,4 @@
-"""The report: one HTML file with all that it needs in it, scripts and pictures too."""
+"""Writes the report: one HTML file that has its scripts and pictures inside."""
 
 import base64
 import dataclasses
@@ -11,15 +11,15 @@ import plotly.graph_objects as go
 import plotly.offline
 
 from inception_jax.models.cost import NetworkCost
-from inception_jax.tools.report import charts, comparison, tables
-from inception_jax.tools.report.runs import Run
+from inception_jax.tools.report import charts, classes, comparison, tables
+from inception_jax.tools.report.runs import Run, groups
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A PNG with the words below it."""
+    """A PNG file and its caption."""
 
     png: bytes
     caption: str
@@ -27,7 +27,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """Pictures under a heading, with what is to be seen in them."""
+    """Pictures under a heading, with a text that explains them."""
 
     heading: str
     text: str
@@ -40,14 +40,12 @@ def render(runs: Sequence[Run], galleries: Sequence[Gallery], written: str) -> s
     Args:
       runs: as `runs.read` gives them, the base's group first.
       galleries: pictures of networks.
-      written: when, and by what.
+      written: a line that says when and by which program the page was written.
     """
-    compared = comparison.compare(runs)
-    of_classes = tables.of_classes(runs)
-    styles = charts.styles([group.name for group in compared])
-    networks = {
-        group.name: group.runs[0].costs for group in compared if group.runs[0].costs is not None
-    }
+    of_runs = tables.of_runs(runs)
+    compared = comparison.compare(of_runs.values)
+    of_classes = classes.summarize(runs)
+    styles = charts.styles(compared.index)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         autoescape=True,
@@ -58,10 +56,10 @@ def render(runs: Sequence[Run], galleries: Sequence[Gallery], written: str) -> s
     bundle = Path(itables.options.dt_bundle)  # DataTables with its extensions
     return environment.get_template(TEMPLATE.name).render(
         written=written,
-        base=compared[0].name if compared else None,
+        base=next(iter(compared.index), None),
         confidence=f"{comparison.CONFIDENCE:.0%}",
         points=charts.POINTS,
-        runs=tables.of_runs(runs),
+        runs=of_runs,
         groups=tables.of_groups(compared),
         evaluations=tables.of_evaluations(runs),
         of_classes=of_classes,
@@ -69,7 +67,7 @@ def render(runs: Sequence[Run], galleries: Sequence[Gallery], written: str) -> s
             "differences": _chart(charts.differences(compared)),
             "curves": _chart(charts.curves(runs, styles)),
             "classes": _chart(charts.classes(of_classes.accuracies, styles)),
-            "shares": _chart(charts.shares(_by_network(networks))),
+            "shares": _chart(charts.shares(_by_network(runs))),
         },
         galleries=galleries,
         plotly=plotly.offline.get_plotlyjs(),
@@ -89,11 +87,12 @@ def _chart(figure: go.Figure | None) -> str | None:
     )
 
 
-def _by_network(networks: dict[str, NetworkCost]) -> dict[str, NetworkCost]:
-    """Groups with the same network as one."""
+def _by_network(runs: Sequence[Run]) -> dict[str, NetworkCost]:
+    """The costs of each network, under the name of its first group and the number of others."""
     same: dict[NetworkCost, list[str]] = {}
-    for name, costs in networks.items():
-        same.setdefault(costs, []).append(name)
+    for group, members in groups(runs).items():
+        if members[0].costs:
+            same.setdefault(members[0].costs, []).append(group)
     return {
         names[0] + (f" and {len(names) - 1} more" if names[1:] else ""): costs
         for costs, names in same.items()

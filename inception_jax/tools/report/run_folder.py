@@ -1,4 +1,4 @@
-"""A run as it lies on disk, finished or not, whole or not."""
+"""Reads the state of a run from its folder, finished or not, damaged or not."""
 
 import dataclasses
 from pathlib import Path
@@ -15,7 +15,7 @@ _MOST_STEPS = 2**53  # above, floats skip whole numbers
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """What a folder says of its run.
+    """A run's status, config and metrics.
 
     `status` is done, running, stopped (it can go on), failed, empty (no run began) or broken (files
     that cannot be read); `note` says why.
@@ -30,12 +30,12 @@ class RunFolder:
 
     @property
     def step(self) -> int:
-        """The last one of which anything is written."""
+        """The last step in metrics.jsonl; 0 before the first."""
         return max((line["step"] for line in self.metrics), default=0)
 
 
 def read(folder: Path) -> RunFolder:
-    """Never fails: what cannot be read is broken, and says why."""
+    """Reads a folder; never raises: where files cannot be read, the status is broken."""
     found = RunFolder(folder, "broken")
     try:
         if not (folder / workdir.CONFIG).is_file():
@@ -49,22 +49,25 @@ def read(folder: Path) -> RunFolder:
         found = dataclasses.replace(found, total_steps=_total_steps(config, metrics))
         status, note = _status(found)
         return dataclasses.replace(found, status=status, note=note)
-    except Exception as error:  # a folder of a run may have anything in it, and others are waiting
+    except Exception as error:  # one bad folder must not hide the other runs
         return dataclasses.replace(found, note=str(error) or type(error).__name__)
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file")
+        raise UserError(f"{path} is not a file")
     lines = read_lines(path)
     for number, line in enumerate(lines, 1):
         step, epoch = line.get("step"), line.get("epoch", 0)
+        problem = None
         if type(step) is not int or not 0 <= step <= _MOST_STEPS:
-            raise UserError(f"{path}, line {number}: its step is none")
-        if type(epoch) not in (int, float) or not 0 <= epoch <= _MOST_STEPS:  # NaN is neither
-            raise UserError(f"{path}, line {number}: its epoch is none")
-        if not isinstance(line.get("split", ""), str):
-            raise UserError(f"{path}, line {number}: its split is none")
+            problem = "'step' is not a non-negative integer"
+        elif type(epoch) not in (int, float) or not 0 <= epoch <= _MOST_STEPS:  # NaN is neither
+            problem = "'epoch' is not a non-negative number"
+        elif not isinstance(line.get("split", ""), str):
+            problem = "'split' is not text"
+        if problem:
+            raise UserError(f"{path}, line {number}: {problem}")
     return lines
 
 
@@ -80,7 +83,7 @@ def _status(run: RunFolder) -> tuple[str, str]:
 
 
 def _total_steps(config: dict[str, Any], metrics: list[dict[str, Any]]) -> int | None:
-    """None where it cannot be known yet: epochs, and no line that says how long one is."""
+    """The steps of the whole training; None if given in epochs of a length not yet known."""
     batch_size = config["data"]["batch_size"]
     known = [line for line in metrics if line.get("epoch") and line["step"]]
     examples = round(known[-1]["step"] * batch_size / known[-1]["epoch"]) if known else 0
@@ -91,7 +94,7 @@ def _total_steps(config: dict[str, Any], metrics: list[dict[str, Any]]) -> int |
 
 
 def _last_error(folder: Path) -> str:
-    """The error with which the run ended last, if it did."""
+    """The error in the last line of the log, or \"\"."""
     path = folder / workdir.LOGS / "process_0.log"
     try:
         lines = path.read_text(errors="replace").splitlines()

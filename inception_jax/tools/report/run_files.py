@@ -1,0 +1,111 @@
+"""Reads the results and the costs of a run; a file may have anything in it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from inception_jax.config import compatibility
+from inception_jax.models.cost import LayerCost, NetworkCost, network_cost
+from inception_jax.models.options import network_config
+from inception_jax.storage import workdir
+from inception_jax.tools.report.run_folder import RunFolder
+
+_LARGEST = 2**53  # above, floats skip whole numbers
+
+# The fields of a result and the types of their values; older versions wrote fewer.
+_RESULT: dict[str, type] = {
+    "split": str, "step": int, "crops": int, "models": int, "weights": str, "average": str,
+    "top1": float, "top5": float, "loss": float, "calibration_error": float, "examples": int,
+    "images_per_second": float,
+}  # fmt: skip
+_LISTS: dict[str, type] = {"checkpoints": str, "overrides": str}
+_TABLES: dict[str, dict[str, type]] = {
+    "classes": {"label": int, "name": str, "examples": int, "top1": float},
+    "confusions": {"name": str, "predicted": str, "examples": int},
+}
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None; JSON has null where one was not finite."""
+    if type(value) not in (int, float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, in characters that UTF-8 has: names of files may have others."""
+    return " ".join(text.split()).encode(errors="backslashreplace").decode()
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Reads a file that `evaluate` wrote; raises any Exception where its content is wrong."""
+    if not path.is_file():
+        raise ValueError("not a file")
+    content = json.loads(path.read_text())
+    result: dict[str, Any] = {
+        name: None if content.get(name) is None else _typed(content[name], kind)
+        for name, kind in _RESULT.items()
+    }
+    for name, kind in _LISTS.items():
+        result[name] = [_typed(value, kind) for value in content.get(name, [])]
+    for name, kinds in _TABLES.items():
+        result[name] = [
+            {column: _typed(row[column], kind) for column, kind in kinds.items()}
+            for row in content.get(name, [])
+        ]
+    if result["split"] is None or not result["checkpoints"]:
+        raise ValueError("without a split or checkpoints")
+    return result
+
+
+def read_costs(run: RunFolder) -> NetworkCost | None:
+    """Reads what the network costs, or computes it: older versions did not write it."""
+    if not run.config:
+        return None
+    path = run.folder / workdir.MODEL
+    if path.is_file():
+        try:
+            return _written_costs(json.loads(path.read_text()))
+        except Exception:  # the config says it, too
+            pass
+    return network_cost(network_config(compatibility.from_dict(run.config)))
+
+
+def _written_costs(values: dict[str, Any]) -> NetworkCost:
+    layers = [
+        LayerCost(
+            name=_typed(layer["name"], str),
+            output=tuple(layer["output"]),
+            parameters=_count(layer["parameters"]),
+            multiply_adds=_count(layer["multiply_adds"]),
+        )
+        for layer in values["layers"]
+    ]
+    return NetworkCost(
+        parameters=_count(values["parameters"]),
+        training_parameters=_count(values["training_parameters"]),
+        multiply_adds=_count(values["multiply_adds"]),
+        convolutions=_count(values["convolutions"]),
+        layers=tuple(layers),
+    )
+
+
+def _typed(value: Any, kind: type) -> Any:
+    """The value, or raises ValueError where it is not of this type or not finite."""
+    if kind is str and isinstance(value, str):
+        return one_line(value)
+    if kind is int and type(value) is int and abs(value) <= _LARGEST:
+        return value
+    if kind is float and (known := number(value)) is not None:
+        return known
+    raise ValueError(f"{value!r} is not {kind.__name__}")
+
+
+def _count(value: Any) -> int:
+    if _typed(value, int) < 0:
+        raise ValueError(f"{value} is negative")
+    return value
