@@ -5,11 +5,11 @@ printed is its estimate; nothing runs.
 """
 
 import argparse
-import json
 
 from inception_jax import cli
 from inception_jax.config import configuration
 from inception_jax.runtime import console
+from inception_jax.storage import json_files
 from inception_jax.tools.plan.generations import GENERATIONS
 
 
@@ -29,7 +29,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     slice = topology.find_slice(flags.topology)
     found = estimate.estimate(resolve(config), slice, search=flags.search)
     if flags.json:
-        print(json.dumps(found))
+        print(json_files.to_text(found))
         return
     console.stdout.print(table.memory(found))
     if found["fits"]:

@@ -3,7 +3,6 @@
 import argparse
 import collections
 import dataclasses
-import json
 import threading
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from inception_jax.errors import ExitCode, UsageError, UserError
 from inception_jax.runtime import console, processes, sudden_end
+from inception_jax.storage import json_files
 from inception_jax.tools.doctor import data_checks, job_checks, machine_checks, workdir_checks
 from inception_jax.tools.doctor.examination import Row, examine
 from inception_jax.tools.doctor.subject import Subject
@@ -33,7 +33,7 @@ def check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
         raise UsageError("it has --config or --workdir and process 0 has not, or the reverse")
     rows = list(examine(CHECKS, subject))
     if processes.is_primary() and flags.json:
-        print(json.dumps(as_dict(rows)), flush=True)
+        print(json_files.to_text(as_dict(rows)), flush=True)
     elif processes.is_primary():
         console.stdout.print(as_table(rows))
         print(summary(rows, subject), flush=True)

@@ -11,7 +11,7 @@ from typing import Any
 from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.config import configuration
 from inception_jax.models.cost import network_cost
-from inception_jax.storage import workdir
+from inception_jax.storage import json_files, workdir
 from inception_jax.tools.interop.metadata import ARCHITECTURES, portable_config
 from inception_jax.tools.interop.published import CONFIGS
 
@@ -53,7 +53,7 @@ def write(model: LoadedModel) -> str:
     """The card as Markdown, with front matter in YAML (each value in JSON, which is YAML, too)."""
     results = list(find_results(model))
     front = "".join(
-        f"{name}: {json.dumps(value, ensure_ascii=False)}\n"
+        f"{name}: {json.dumps(json_files.finite(value), ensure_ascii=False)}\n"
         for name, value in _front_matter(model, results).items()
     )
     sections = {
@@ -249,4 +249,4 @@ def _changed_settings(result: dict[str, Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
+    return f"`{json.dumps(json_files.finite(value), ensure_ascii=False)}`".replace("|", "\\|")
