@@ -383,7 +383,7 @@ def test_the_run_in_the_workdir(tmp_path):
     (tmp_path / "checkpoints" / "7").mkdir()
     damaged = one(workdir_checks.run, subject)
     assert damaged.verdict == Verdict.WARNING
-    assert damaged.found == f"{good}; damaged: checkpoint 7 (seal.json is missing)"
+    assert damaged.found == f"{good}; damaged: checkpoint 7 (it has no description)"
     other = Subject("configs/smoke.py", ["--config.seed=5"], tmp_path)
     found = verdicts(workdir_checks.CHECKS, other)
     assert found["run"].verdict == Verdict.FAILED

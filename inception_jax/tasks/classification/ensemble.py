@@ -56,7 +56,9 @@ def load(flags: argparse.Namespace, mesh: "Mesh", overrides: Sequence[str]) -> "
     # All processes the same: a run may be writing newer ones meanwhile.
     find = flags.workdir and processes.is_primary()
     newest = loaded_model.newest_in(flags.workdir) if find else None
-    checkpoints = flags.checkpoint or [Path(processes.broadcast_json(str(newest)))]
+    if flags.workdir:
+        path = Path(processes.broadcast_json(str(newest.path) if newest else None))
+    checkpoints = flags.checkpoint or [newest or path]
     models = [
         loaded_model.load(one, mesh, flags.weights, overrides=overrides) for one in checkpoints
     ]
