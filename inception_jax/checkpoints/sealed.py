@@ -44,8 +44,8 @@ def verify(directory: Path) -> str:
             if _digest(directory / name) != digest:
                 raise DamagedCheckpointError(f"file {name} has changed since it was written")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        name = Path(error.filename).relative_to(directory)
-        raise DamagedCheckpointError(f"file {name} is missing") from None
+        gone = Path(error.filename).relative_to(directory)
+        raise DamagedCheckpointError(f"file {gone} is missing") from None
     except OSError as error:
         raise integrity.unreadable(directory, error) from error
     return hashlib.sha256(content).hexdigest()

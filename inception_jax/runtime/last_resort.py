@@ -1,9 +1,9 @@
 """Ends this process although none of its Python threads can run, since C code keeps Python's lock.
 
 A second process, `supervisor.py`, waits for signs of life. If there are none it sends signal 42,
-for which this process has two handlers in C, which do not need the lock. The first, of faulthandler,
-writes the stacks of all threads to standard error. The second is `_exit` of the C library: it takes
-the number of the signal, which every handler gets, as the exit code.
+for which this process has two handlers in C, which do not need the lock. The first is that of
+faulthandler: it writes the stacks of all threads to standard error. The second is `_exit` of the C
+library: it takes the number of the signal, which every handler gets, as the exit code.
 
 (faulthandler has a timer of its own, which ends a process with exit code 1 only, and ends one that
 was stopped for long and goes on.)

@@ -175,7 +175,7 @@ STRANGERS: dict[str, Callable[[Path], Any]] = {
 
 def newest(directory: Path) -> Path | None:
     found = store.read_newest(directory)
-    return found and found.path
+    return found.path if found else None
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)
