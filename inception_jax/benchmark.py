@@ -1,13 +1,13 @@
 """Measure how fast a part of the program is on this machine, alone or beside other programs."""
 
 import argparse
-import json
 from collections.abc import Callable
 from types import ModuleType
 
 from inception_jax import cli
 from inception_jax.config.load import load_config
 from inception_jax.runtime import compiled_programs, console
+from inception_jax.storage import json_files
 from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS
 from inception_jax.tools.benchmark import evaluation_time, input_time, startup_time, step_time
 
@@ -19,7 +19,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     module, measure, _ = BENCHMARKS[flags.benchmark]
     result = measure(flags, overrides)
     if flags.json:
-        print(json.dumps(result))
+        print(json_files.to_text(result))
         return
     console.stdout.print(module.result_table(result))
     for line in module.summary(result):

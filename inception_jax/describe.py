@@ -5,7 +5,6 @@
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -18,6 +17,7 @@ from inception_jax.errors import UsageError
 from inception_jax.models.cost import NetworkCost, network_cost
 from inception_jax.models.options import network_config
 from inception_jax.runtime import console
+from inception_jax.storage import json_files
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
@@ -28,14 +28,14 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         configs = [_load(file, overrides) for file in flags.compare]
         rows = [cost(config, flags.batch_size) for config in configs]
         if flags.json:
-            print(json.dumps({"batch_size": flags.batch_size, "configs": rows}))
+            print(json_files.to_text({"batch_size": flags.batch_size, "configs": rows}))
         else:
             console.stdout.print(comparison_table(rows, flags.batch_size))
         return
     config = _load(flags.config, overrides)
     costs = network_cost(network_config(config))
     if flags.json:
-        print(json.dumps({"config_name": config.name, **dataclasses.asdict(costs)}))
+        print(json_files.to_text({"config_name": config.name, **dataclasses.asdict(costs)}))
         return
     console.stdout.print(layer_table(costs, f"{config.name}, {config.data.image_size} pixels"))
     print(f"{costs.convolutions} convolutions, {costs.multiply_adds / 1e6:,.1f} M multiply-adds")

@@ -33,7 +33,9 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         checkpoint = flags.checkpoint or loaded_model.newest_in(flags.workdir)
         model = loaded_model.load(checkpoint, devices.make_mesh(), weights=flags.weights)
         chosen.write(model, unfinished)
-    cli.log.info(f"{model.weights} weights of {checkpoint}, step {model.step}, as {flags.to}:")
+    cli.log.info(
+        f"{model.weights} weights of {model.checkpoint}, step {model.step}, as {flags.to}:"
+    )
     files = sorted(flags.output.iterdir()) if flags.output.is_dir() else [flags.output]
     for file in files:
         cli.log.info(f"wrote {file} ({file.stat().st_size:,} bytes)")

@@ -5,11 +5,11 @@ printed is its estimate; nothing runs. Cycles are experimental: no TPU has confi
 """
 
 import argparse
-import json
 
 from inception_jax import cli
 from inception_jax.config.load import load_config
 from inception_jax.runtime import console
+from inception_jax.storage import json_files
 from inception_jax.tools.plan.generations import GENERATIONS
 
 
@@ -29,7 +29,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     tpu_slice = topology.find_slice(flags.topology)
     found = estimate.estimate(resolve(config), tpu_slice, search=flags.search)
     if flags.json:
-        print(json.dumps(found))
+        print(json_files.to_text(found))
         return
     console.stdout.print(estimate_tables.memory_table(found))
     if found["fits"]:

@@ -5,7 +5,6 @@ Several checkpoints, with commas between them, are one ensemble: their probabili
 
 import argparse
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from inception_jax.data import image_files
 from inception_jax.data.decode import decode
 from inception_jax.errors import UserError
 from inception_jax.runtime import console, pictures, progress
-from inception_jax.storage import disk
+from inception_jax.storage import disk, json_files
 from inception_jax.tasks.classification import crop_flags
 
 TOP = 5
@@ -72,7 +71,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
                         f"the prediction for {paths[index]} is not a number: the weights are bad"
                     )
                 top = most_likely(row, models[0].class_names)
-                print(json.dumps({"image": str(paths[index]), "top": top}))
+                print(json_files.to_text({"image": str(paths[index]), "top": top}))
                 if len(shown) < SHOWN:
                     shown.append((paths[index], top))
     print_table(shown, len(paths))

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from PIL import Image
 from published_names import CONVOLUTIONS
 
 from inception_jax import convert
-from inception_jax.checkpoints import integrity, store
+from inception_jax.checkpoints import store
 from inception_jax.config.load import load_config
 from inception_jax.errors import UsageError, UserError
 from inception_jax.models.network import build
@@ -645,10 +646,10 @@ def test_the_command_fails_in_one_line(command, small, tmp_path):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    def fail(directory):
+    def fail(unfinished, name):
         raise OSError("no space")
 
-    monkeypatch.setattr(integrity, "seal", fail)
+    monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(OSError, match="no space"):
         store.write(tmp_path / "checkpoint", {"params": {"x": np.zeros(3)}}, {})
     assert not list(tmp_path.iterdir())
@@ -663,16 +664,17 @@ def check_nothing_but_a_good_one_follows(folder):
     assert (description["config"], description["step"]) == (1, 0)
 
 
-def test_before_a_write_is_sealed_no_checkpoint_has_its_name(tmp_path, monkeypatch):
-    """The folder is copied as a kill at this moment would leave it."""
-    folder, killed, seal = tmp_path / "folder", tmp_path / "killed", integrity.seal
+def test_before_a_write_is_complete_no_checkpoint_has_its_name(tmp_path, monkeypatch):
+    """A kill at that moment would leave `killed`."""
+    folder, killed, rename = tmp_path / "folder", tmp_path / "killed", os.rename
 
-    def copy_and_seal(directory):
-        shutil.copytree(folder, killed)
-        seal(directory)
+    def copy_and_rename(unfinished, name):
+        if pathlib.Path(name) == folder / "checkpoint":
+            shutil.copytree(folder, killed)
+        rename(unfinished, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(integrity, "seal", copy_and_seal)
+        patch.setattr(os, "rename", copy_and_rename)
         store.write(folder / "checkpoint", {"params": {"x": np.zeros(3)}}, {"config": 1})
     assert any(killed.iterdir())  # it had begun
     check_nothing_but_a_good_one_follows(killed)
@@ -683,8 +685,13 @@ def test_a_killed_write_leaves_no_checkpoint(tmp_path):
     """The kill comes when all is written but the name."""
     script = f"""
 import os, numpy, pathlib
-from inception_jax.checkpoints import integrity, store
-integrity.seal = lambda directory: os.kill(os.getpid(), {signal.SIGKILL:d})
+from inception_jax.checkpoints import store
+rename = os.rename
+def kill_or_rename(unfinished, name):
+    if str(name) == {str(tmp_path / "checkpoint")!r}:
+        os.kill(os.getpid(), {signal.SIGKILL:d})
+    rename(unfinished, name)
+os.rename = kill_or_rename
 store.write(pathlib.Path({str(tmp_path / "checkpoint")!r}), {{"x": numpy.zeros(3)}}, {{}})
 """
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}

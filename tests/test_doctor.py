@@ -379,7 +379,7 @@ def test_the_run_in_the_workdir(tmp_path):
     (tmp_path / "checkpoints" / "7").mkdir()
     damaged = one(workdir_checks.run, context)
     assert damaged.status == Status.WARNING
-    assert damaged.found == f"{good}; damaged: checkpoint 7 (seal.json is missing)"
+    assert damaged.found == f"{good}; damaged: checkpoint 7 (it has no description)"
     other = Context("configs/smoke.py", ["--config.seed=5"], tmp_path)
     found = results(workdir_checks.CHECKS, other)
     assert found["run"].status == Status.FAILED

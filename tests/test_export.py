@@ -429,7 +429,7 @@ def test_image_files_to_input_as_hugging_face_says_it():
 def test_weights_are_chosen(command, run, digits, tmp_path):
     output = tmp_path / "raw.onnx"
     result = command(
-        "export", "--checkpoint", loaded_model.newest_in(run), "--to", "onnx",
+        "export", "--checkpoint", loaded_model.newest_in(run).path, "--to", "onnx",
         "--weights", "raw", "--output", output,
     )  # fmt: skip
     assert result.stderr.startswith("raw weights of ")

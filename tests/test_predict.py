@@ -84,7 +84,8 @@ def test_a_folder_of_many_images_over_ten_crops(
     )  # fmt: skip
     logits = np.load(file, allow_pickle=False)
     assert (logits.shape, logits.dtype) == ((count, 1, 10, 10), np.float32)
-    alone = written_out.logits(loaded_model.newest_in(digits_run), images, short_side=24, crops=10)
+    newest = loaded_model.newest_in(digits_run).path
+    alone = written_out.logits(newest, images, short_side=24, crops=10)
     np.testing.assert_allclose(logits[:, 0], alone, rtol=1e-3, atol=1e-4)
     names = [f"{number:03}.png" for number in range(count)]
     check_answers(result, names, written_out.averaged([logits[:, 0]]))
@@ -105,7 +106,7 @@ def test_a_folder_of_many_images_over_ten_crops(
 def test_two_networks_over_the_papers_crops(command, digits_run, second_network, tmp_path, average):
     """They are shown crops of 16 and of 14 pixels, normalised each in its way."""
     images = save_images(tmp_path / "images", [(30, 44), (90, 17), (24, 24)])
-    checkpoints = [loaded_model.newest_in(digits_run), second_network]
+    checkpoints = [loaded_model.newest_in(digits_run).path, second_network]
     result = command(
         "predict", "--checkpoint", ",".join(map(str, checkpoints)), "--images",
         tmp_path / "images", "--crops", 144, "--average", average, SCALED,
@@ -125,7 +126,7 @@ def test_any_number_of_images_at_any_batch_size_and_device_count(command, digits
     images = [data_dir / "digits_samples" / f"digit_{label}.png" for label in (3, 1, 4)]
 
     def probabilities(*arguments: object, **options) -> list[float]:
-        checkpoint = loaded_model.newest_in(digits_run)
+        checkpoint = loaded_model.newest_in(digits_run).path
         result = command(
             "predict", "--checkpoint", checkpoint, "--images", *images, *arguments, **options
         )
@@ -168,7 +169,7 @@ def test_where_nothing_can_be_written_is_known_before_the_work(command, digits_r
 def test_a_damaged_checkpoint_is_passed_over_but_not_moved(command, digits_run, data_dir, tmp_path):
     workdir = tmp_path / "run"
     (workdir / "checkpoints" / "99999").mkdir(parents=True)
-    newest = loaded_model.newest_in(digits_run)
+    newest = loaded_model.newest_in(digits_run).path
     (workdir / "checkpoints" / newest.name).symlink_to(newest)
     image = data_dir / "digits_samples" / "digit_1.png"
     result = command("predict", "--workdir", workdir, "--images", image)

@@ -11,7 +11,6 @@ import pytest
 from conftest import read_metrics
 
 from inception_jax.checkpoints import integrity, store
-from inception_jax.checkpoints.integrity import SEAL
 from inception_jax.data import order
 from inception_jax.runtime import devices, processes
 from inception_jax.storage import locks
@@ -81,10 +80,8 @@ def test_damage_is_named_and_the_run_ends_the_same(straight, workdir, command, s
 
     result = command("train", *smoke_arguments(workdir, total=12, every=2))
 
-    assert f"checkpoint 12 is damaged (file {file.relative_to(workdir / 'checkpoints' / '12')}" in (
-        result.stderr
-    )
-    assert f"checkpoint 123456 is damaged ({SEAL} is missing)" in result.stderr
+    assert re.search(r"checkpoint 12 is damaged \((array \S|Orbax cannot read it)", result.stderr)
+    assert "checkpoint 123456 is damaged (it has no description)" in result.stderr
     assert f"resuming from {workdir / 'checkpoints' / '10'}" in result.stderr
     assert arrays(workdir / "checkpoints" / "12") == expected
     assert read_metrics(workdir) == metrics
@@ -134,9 +131,7 @@ def test_a_broken_line_of_metrics_loses_nothing(workdir, command, smoke_argument
 def test_other_data_is_refused(workdir, command, smoke_arguments):
     item = workdir / "checkpoints" / "12" / "description" / "metadata"
     description = json.loads(item.read_text()) | {"data_fingerprint": "another"}
-    item.write_text(json.dumps(description))
-    (workdir / "checkpoints" / "12" / SEAL).unlink()
-    integrity.seal(workdir / "checkpoints" / "12")
+    item.write_text(json.dumps(integrity.with_digest(description)))
     line = command.fails("train", *smoke_arguments(workdir, total=12, every=2), exit_code=2)
     assert "fingerprint" in line
 

@@ -1,1 +1,1 @@
-"""Checkpoints: written by Orbax, sealed, verified, and complete with what explains them."""
+"""Checkpoints: written by Orbax, verified, and complete with what explains them."""

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: enough to evaluate, predict and export with it alone."""
+"""The description in a checkpoint: all that evaluate, predict and export need beside the arrays."""
 
 import importlib.metadata
 import platform
@@ -14,19 +14,26 @@ from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.config import compatibility
 from inception_jax.data.sources import Source
 
-FORMAT = 1  # of what is written here; another number is for changes that old versions misread
+FORMAT = 2  # another number is for changes that old versions misread
+_READABLE = (1, 2)  # 1 had a seal: see `sealed.py`
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def run_description(config: ConfigDict, source: Source) -> dict[str, Any]:
-    """JSON: the resolved config, label names, data fingerprint, versions and git commit."""
+    """A run's resolved config, label names, data fingerprint, versions and git commit, as JSON."""
     return make_description(config, source.class_names, source.fingerprint)
 
 
 def make_description(
     config: ConfigDict, class_names: Sequence[str], data_fingerprint: str | None
 ) -> dict[str, Any]:
-    """The same, of weights that may come from elsewhere: then the fingerprint is None."""
+    """The description of weights that may come from elsewhere, as JSON; see `run_description`.
+
+    Args:
+      config: resolved.
+      class_names: of all labels, in their order.
+      data_fingerprint: of the training data; None where it is not known.
+    """
     return {
         "format": FORMAT,
         "config": compatibility.to_dict(config),
@@ -43,8 +50,10 @@ def make_description(
 
 def check_format(description: dict[str, Any]) -> None:
     """Raises DamagedCheckpointError unless it has what `make_description` writes."""
-    if (found := description.get("format")) != FORMAT or found is True:
-        raise DamagedCheckpointError(f"it is of format {found!r}; this version reads {FORMAT}")
+    found = description.get("format")
+    if type(found) is not int or found not in _READABLE:
+        readable = " and ".join(map(str, _READABLE))
+        raise DamagedCheckpointError(f"it is of format {found!r}; this version reads {readable}")
     fingerprint = description.get("data_fingerprint", 0)
     if fingerprint is not None and not isinstance(fingerprint, str):
         raise DamagedCheckpointError("its description has no fingerprint of the data")

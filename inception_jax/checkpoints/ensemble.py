@@ -48,10 +48,12 @@ def load_ensemble(
     """
     from inception_jax.checkpoints import loaded_model  # JAX, which flags need not wait for
 
-    # All processes take the same one: a run may be writing newer ones meanwhile.
-    find = flags.workdir and processes.is_primary()
-    newest = loaded_model.newest_in(flags.workdir) if find else None
-    checkpoints = flags.checkpoint or [Path(processes.broadcast_json(str(newest)))]
+    checkpoints = flags.checkpoint
+    if flags.workdir:
+        # All processes take the same one: a run may be writing newer ones meanwhile.
+        newest = loaded_model.newest_in(flags.workdir) if processes.is_primary() else None
+        path = Path(processes.broadcast_json(str(newest.path) if newest else ""))
+        checkpoints = [newest or path]
     models = [
         loaded_model.load(one, mesh, flags.weights, overrides=overrides) for one in checkpoints
     ]

@@ -1,80 +1,93 @@
-"""Finding damage. Orbax restores flipped bits without a word, so a checkpoint carries two proofs.
+"""Finding damage, since Orbax restores flipped bits without a word.
 
-The seal, a file with the SHA-256 of every other file, is written before Orbax gives the directory
-its final name: a directory with a number for a name and no seal is not a checkpoint. And each array
-has a checksum of its values, taken before writing and compared after reading.
+The description of a checkpoint has the SHA-256 of each array, taken before Orbax writes it and
+compared with what Orbax reads, and the SHA-256 of itself. So that one checksum stands for all that
+is restored: it is the digest of the checkpoint. Files are not checked for their own sake: a bit
+that changes neither an array nor the description does not matter.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-SEAL = "seal.json"
-# Orbax touches two files of its own after the seal: it adds a text file that nobody reads, and
-# enters the time of the commit in its metadata. All else in the metadata is sealed.
-_WRITTEN_LAST = "commit_success.txt"
-_METADATA, _COMMIT_TIME = "_CHECKPOINT_METADATA", "commit_timestamp_nsecs"
+from inception_jax.errors import UserError
+
+DIGEST = "sha256"  # the field of a description with the checksum of all its other fields
+
+_ARRAY_CHECKSUMS: dict[str, Callable[[Any], str]] = {
+    "sha256": lambda content: hashlib.sha256(content).hexdigest(),
+    "crc32": lambda content: f"{zlib.crc32(content):08x}",  # of checkpoints with a seal
+}
 
 
 class DamagedCheckpointError(Exception):
-    """What is wrong with a checkpoint directory, naming the file or array."""
+    """A checkpoint is not what was saved; the message names the file, array or field."""
 
 
-def seal(directory: Path) -> None:
-    """Records the content of every file below `directory`."""
-    digests = {str(path.relative_to(directory)): _digest(path) for path in _files(directory)}
-    (directory / SEAL).write_text(json.dumps(digests, indent=0))
+def describe_arrays(tree: Any, checksum: str = "sha256") -> dict[str, dict[str, Any]]:
+    """Names, shapes, dtypes and checksums of the arrays in a tree.
+
+    Args:
+      tree: nested dictionaries of arrays.
+      checksum: a key of `_ARRAY_CHECKSUMS`; crc32 is only read.
+
+    Returns:
+      {"params/inception_3a/1x1/kernel": {"shape", "dtype", "sha256"}}; the checksum in hexadecimal.
+    """
+    return {
+        "/".join(str(key.key) for key in path): _describe(np.asarray(leaf), checksum)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
-def verify_seal(directory: Path) -> None:
-    """Raises DamagedCheckpointError unless every sealed file is there, unchanged, and no other."""
-    with _reading(directory):
-        if not (directory / SEAL).is_file():  # a pipe of that name would be waited for
-            raise DamagedCheckpointError(f"{SEAL} is missing")
-        try:
-            digests = json.loads((directory / SEAL).read_text())
-        except (ValueError, RecursionError):
-            raise DamagedCheckpointError(f"{SEAL} is not readable") from None
-        if not isinstance(digests, dict):
-            raise DamagedCheckpointError(f"{SEAL} is not readable")
-        found = {str(path.relative_to(directory)) for path in _files(directory)}
-        if missing := digests.keys() - found:
-            raise DamagedCheckpointError(f"file {min(missing)} is missing")
-        if unknown := found - digests.keys() - {SEAL, _WRITTEN_LAST}:
-            raise DamagedCheckpointError(f"file {min(unknown)} does not belong to it")
-        for name, digest in digests.items():
-            if _digest(directory / name) != digest:
-                raise DamagedCheckpointError(f"file {name} has changed since it was written")
+def _describe(array: np.ndarray, checksum: str) -> dict[str, Any]:
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return {
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        checksum: _ARRAY_CHECKSUMS[checksum](content.data),
+    }
 
 
-@contextlib.contextmanager
-def _reading(directory: Path) -> Iterator[None]:
-    """Raises DamagedCheckpointError where a file cannot be read."""
-    try:
-        yield
-    except OSError as error:
-        name = os.path.relpath(error.filename, directory) if error.filename else "in it"
-        gone = isinstance(error, FileNotFoundError | NotADirectoryError)
-        what = "is missing" if gone else f"cannot be read: {error.strerror}"
-        raise DamagedCheckpointError(f"file {name} {what}") from None
+def check_arrays(tree: Any, described: dict[str, dict[str, Any]]) -> None:
+    """Raises DamagedCheckpointError naming the first array that is not as described."""
+    for checksum in _ARRAY_CHECKSUMS:
+        named = {name for name, array in described.items() if checksum in array}
+        for name, found in describe_arrays(tree, checksum).items() if named else ():
+            if name in named and described[name] != found:
+                raise DamagedCheckpointError(f"array {name} does not match its checksum")
 
 
-def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file())
+def with_digest(description: dict[str, Any]) -> dict[str, Any]:
+    """Adds the checksum of a description to it."""
+    return description | {DIGEST: _digest(description)}
 
 
-def digest(directory: Path) -> str:
-    """SHA-256 of the seal: two checkpoints that have the same are the same."""
-    with _reading(directory):
-        return _digest(directory / SEAL)
+def check_digest(description: Any) -> str:
+    """Returns the checksum of a description.
+
+    Raises:
+      DamagedCheckpointError: the description is not what it was, or has no checksum.
+    """
+    if not isinstance(description, dict) or DIGEST not in description:
+        raise DamagedCheckpointError("its description has no checksum")
+    if description[DIGEST] != (digest := _digest(description)):
+        raise DamagedCheckpointError("its description does not match its checksum")
+    return digest
+
+
+def _digest(description: dict[str, Any]) -> str:
+    """SHA-256 of the values, however they are laid out as JSON."""
+    content = {name: value for name, value in description.items() if name != DIGEST}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_description(description: Any) -> None:
@@ -88,45 +101,57 @@ def check_description(description: Any) -> None:
 
 
 def _is_described(array: Any) -> bool:
-    described = isinstance(array, dict) and array.keys() == {"shape", "dtype", "crc32"}
-    return described and isinstance(array["shape"], list)
+    return (
+        isinstance(array, dict)
+        and isinstance(array.get("shape"), list)
+        and any(array.keys() == {"shape", "dtype", one} for one in _ARRAY_CHECKSUMS)
+    )
 
 
-def describe_arrays(tree: Any) -> dict[str, dict[str, Any]]:
-    """{"params/inception_3a/1x1/kernel": {"shape", "dtype", "crc32"}}; the checksum as hex."""
-    return {
-        "/".join(str(key.key) for key in path): _describe(np.asarray(leaf))
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+def check_files(directory: Path) -> None:
+    """Looks whether all below a folder can be opened: a reader would wait for a pipe for ever.
+
+    Raises:
+      DamagedCheckpointError: there is something that is neither a file nor a folder.
+      UserError: a folder cannot be listed.
+    """
+    for path in files(directory):
+        if not path.is_file():
+            raise DamagedCheckpointError(f"{path.relative_to(directory)} is not an ordinary file")
 
 
-def verify_arrays(tree: Any, described: dict[str, dict[str, Any]]) -> None:
-    """Raises DamagedCheckpointError naming the first array that is not as described."""
-    for name, found in describe_arrays(tree).items():
-        if described.get(name) != found:
-            raise DamagedCheckpointError(f"array {name} does not match its checksum")
+def check_readable(directory: Path) -> None:
+    """Reads all files below a folder; raises UserError naming the first that cannot be read."""
+    for path in files(directory):
+        try:
+            with path.open("rb") as file:
+                while file.read(1 << 20):
+                    pass
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # deleted meanwhile
+        except OSError as error:
+            raise unreadable(directory, error) from error
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        if path.name == _METADATA:
-            return hashlib.sha256(_without_commit_time(file.read())).hexdigest()
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def files(directory: Path) -> list[Path]:
+    """Everything below a folder that is not a folder, in the order of its names.
+
+    Raises:
+      UserError: a folder cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise unreadable(directory, error) from error
+
+    found = os.walk(directory, onerror=fail)
+    return sorted(Path(folder) / name for folder, _, names in found for name in names)
 
 
-def _without_commit_time(metadata: bytes) -> bytes:
-    try:
-        content = json.loads(metadata)
-        content.pop(_COMMIT_TIME, None)
-    except (ValueError, AttributeError):
-        return metadata
-    return json.dumps(content, sort_keys=True).encode()
-
-
-def _describe(array: np.ndarray) -> dict[str, Any]:
-    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return {
-        "shape": list(array.shape),
-        "dtype": str(array.dtype),
-        "crc32": f"{zlib.crc32(content.data):08x}",
-    }
+def unreadable(directory: Path, error: OSError) -> UserError:
+    """The error for a checkpoint with a file that the system does not give to this process."""
+    where = error.filename or directory
+    return UserError(
+        f"{where} cannot be read: {error.strerror}; mend that, or move {directory} away to go on "
+        "without it"
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inception_jax.checkpoints import integrity, store
+from inception_jax.checkpoints import store
 from inception_jax.checkpoints.description import check_format
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.config import compatibility, schema
@@ -34,16 +34,21 @@ class LoadedModel:
     batch_stats: Any
     weights: str  # average | raw
     description: dict[str, Any]  # what the checkpoint says of itself
-    digest: str  # SHA-256 of its seal, and so of all of it
+    digest: str  # SHA-256: checkpoints that have the same are the same
 
 
 def load(
-    checkpoint: Path, mesh: Mesh, weights: str | None = None, *, overrides: Sequence[str] = ()
+    checkpoint: Path | store.Checkpoint,
+    mesh: Mesh,
+    weights: str | None = None,
+    *,
+    overrides: Sequence[str] = (),
 ) -> LoadedModel:
-    """Loads the weights of a checkpoint directory, verified.
+    """Loads the weights of a checkpoint, verified.
 
     Args:
-      checkpoint: WORKDIR/checkpoints/STEP, or any directory of the same form.
+      checkpoint: WORKDIR/checkpoints/STEP or any directory of the same form; or what
+        `store.read` has returned for it.
       mesh: where to put the weights.
       weights: average (Polyak) or raw; None takes the average where the run kept one.
       overrides: --config.a.b=value, on top of the config in the checkpoint.
@@ -52,25 +57,26 @@ def load(
       UserError: it is not a checkpoint, or damaged.
       UsageError: it has no averaged weights, or an override does not fit.
     """
+    path = checkpoint if isinstance(checkpoint, Path) else checkpoint.path
     try:
-        description = store.read_description(checkpoint)
-        digest = integrity.digest(checkpoint)
+        found = store.read(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+        description = found.description
         check_format(description)
-        config = resolve(override_config(_config(checkpoint, description["config"]), overrides))
+        config = resolve(override_config(_config(path, description["config"]), overrides))
         schema.task_module(config.task).make_task(config).check_description(description)
         network = build(network_config(config))
         averaged = config.training.average_decay > 0
         if weights == "average" and not averaged:
-            raise UsageError(f"{checkpoint} has no averaged weights (training.average_decay is 0)")
+            raise UsageError(f"{path} has no averaged weights (training.average_decay is 0)")
         weights = weights or ("average" if averaged else "raw")
         values = {"params": network.params, "batch_stats": network.batch_stats}
         target = {"average": values} if weights == "average" else values
-        tree = devices.replicate(store.restore(checkpoint, target).tree, mesh)
+        tree = devices.replicate(found.take(target), mesh)
     except DamagedCheckpointError as error:
-        raise UserError(f"{checkpoint} is no good checkpoint: {error}") from error
+        raise UserError(f"{path} is no good checkpoint: {error}") from error
     values = tree["average"] if weights == "average" else tree
     return LoadedModel(
-        checkpoint=checkpoint,
+        checkpoint=path,
         step=description["step"],
         config=config,
         class_names=tuple(description["class_names"]),
@@ -79,7 +85,7 @@ def load(
         batch_stats=values["batch_stats"],
         weights=weights,
         description=description,
-        digest=digest,
+        digest=found.digest,
     )
 
 
@@ -92,14 +98,14 @@ def _config(checkpoint: Path, values: dict[str, Any]) -> ConfigDict:
         ) from error
 
 
-def newest_in(run: Path) -> Path:
-    """Finds the newest good checkpoint of a run.
+def newest_in(run: Path) -> store.Checkpoint:
+    """Reads the newest good checkpoint of a run.
 
     Raises:
       UserError: there is no good checkpoint.
     """
     folder = run / workdir.CHECKPOINTS
-    checkpoint = store.newest_good(folder)
+    checkpoint = store.read_newest(folder)
     if checkpoint is None:
         raise UserError(f"no good checkpoint in {folder}: train first")
     return checkpoint

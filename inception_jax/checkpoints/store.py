@@ -2,20 +2,23 @@
 
 A checkpoint is a directory, WORKDIR/checkpoints/STEP where a run made it, with the items `state`
 (nested dictionaries of arrays) and `description` (JSON: what the state is, see `describe.py`).
+Orbax gives the directory its name when all of it is written. While a checkpoint is written in the
+place of another one of the same step, the older one is called STEP.replaced.
 
-Everything here is done by one process for itself, without waiting for others: a state is the same
-in all of them, so that one writes it, and arrays are read to the host.
+Each process does everything here for itself, without waiting for others: a state is the same in all
+of them, so that one writes it, and arrays are read to the host.
 """
 
 import contextlib
 import dataclasses
 import functools
+import importlib.metadata
 import logging
 import math
 import shutil
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +27,65 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from inception_jax.checkpoints import integrity
+from inception_jax.checkpoints import integrity, sealed
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.errors import UserError
 from inception_jax.storage import disk
+from inception_jax.storage.workdir import REPLACED
 
 log = logging.getLogger(__name__)
 
 Tree = dict[str, Any]
 
-# Added to the name of a checkpoint that another one of the same step is to replace.
-_REPLACED = ".replaced"
+_ORBAX = "orbax-checkpoint"
+_ORBAX_VERSION = importlib.metadata.version(_ORBAX)
+_DELETED = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read whole and verified.
+
+    Attributes:
+      path: its directory.
+      description: the JSON that was saved with the arrays.
+      arrays: on the host, by their names, as "params/inception_3a/1x1/kernel".
+      digest: SHA-256; two checkpoints that have the same are the same.
+    """
+
+    path: Path
+    description: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    digest: str
+
+    def take(self, target: Tree) -> Tree:
+        """Returns the arrays that `target` names.
+
+        Args:
+          target: nested dictionaries of shapes and dtypes; a part of what was saved will do.
+
+        Raises:
+          UserError: there are other arrays than `target`.
+        """
+
+        def find(keys: tuple[Any, ...], leaf: Any) -> np.ndarray:
+            name = "/".join(str(key.key) for key in keys)
+            found = self.arrays.get(name)
+            if found is None:
+                raise UserError(f"{self.path} has no array {name}: another model made it")
+            if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+                raise UserError(
+                    f"{self.path} has {name} of shape {list(found.shape)} and {found.dtype}, the "
+                    f"model needs {list(leaf.shape)} and {leaf.dtype}: another model made it"
+                )
+            return found
+
+        return jax.tree.map_with_path(find, target)
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A verified checkpoint: nested dictionaries of arrays, and what it says of itself."""
+    """The part of a verified checkpoint that was asked for, and the checkpoint's description."""
 
     tree: Tree
     description: dict[str, Any]
@@ -74,8 +120,7 @@ class CheckpointWriter:
                         ),
                     ]
                 ),
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
-                multiprocessing_options=_alone(),
+                multiprocessing_options=_without_other_processes(),
                 create=False,
             ),
         )
@@ -86,33 +131,34 @@ class CheckpointWriter:
         Args:
           step: finished updates; names the checkpoint.
           tree: nested dictionaries of arrays.
-          description: JSON; the step and the arrays' checksums are added.
+          description: JSON; the step, the score and the checksums are added.
           score: `ranked_by` in an evaluation of this very state, if there was one.
 
         Raises:
           UserError: there is no room for this one, or was none for the one before it.
         """
-        self._wait()  # one save at a time: the seal belongs to one step
+        self._wait()
         if step in self._manager.all_steps():  # saved when it was interrupted, evaluated now
-            self._replaced = self._directory / f"{step}{_REPLACED}"
+            self._replaced = self._directory / f"{step}{REPLACED}"
             (self._directory / str(step)).rename(self._replaced)
             self._manager.reload()
         # Own copies: the next training step reuses the memory behind the state.
         host = jax.tree.map(functools.partial(np.array, copy=True), tree)
         self._saving, self._bytes = step, _bytes(host)
-        description = description | {"step": step, "arrays": integrity.describe_arrays(host)}
+        metrics = None if score is None else {self._ranked_by: score}
+        description = _complete(description | {"metrics": metrics}, step, host)
         with self._writing():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(host), description=ocp.args.JsonSave(description)
                 ),
-                metrics=None if score is None else {self._ranked_by: score},
+                metrics=metrics,
                 force=True,
             )
 
     def check(self) -> None:
-        """Raises what a save has failed of behind the caller's back; waits for none.
+        """Raises the error of a save that has failed in the background; does not wait for a save.
 
         Raises:
           UserError: there is no room.
@@ -137,28 +183,16 @@ class CheckpointWriter:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Makes one line of a full disk, and clears away what was begun."""
+        """Makes one line of the error of a full disk, and deletes the unfinished checkpoint."""
         needed = f"checkpoint {self._saving} takes up to {disk.megabytes(self._bytes)}"
         with disk.writing(self._directory, needed):
             try:
                 yield
             except Exception:
-                for unfinished in self._unfinished():
-                    shutil.rmtree(unfinished, ignore_errors=True)
+                for path in self._directory.glob(f"{self._saving}.*"):
+                    if path != self._replaced:  # Orbax adds to the name until all is written
+                        shutil.rmtree(path, ignore_errors=True)
                 raise
-
-    def _unfinished(self) -> list[Path]:
-        return list(self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"))
-
-    def _seal(self) -> None:
-        """Called by Orbax when all files are written and the directory has no final name yet.
-
-        All but one: its metadata, which a thread of its own may be writing (no public name to wait
-        for it); sealed before, a good checkpoint would be damaged.
-        """
-        self._manager._non_blocking_metadata_store.wait_until_finished()
-        (unfinished,) = self._unfinished()
-        integrity.seal(unfinished)
 
     def __enter__(self) -> "CheckpointWriter":
         return self
@@ -173,22 +207,25 @@ class CheckpointWriter:
         except Exception as error:
             if kind is None:
                 raise
-            if str(error) != str(first):  # not to hide the cause
+            if str(error) != str(first):  # the first error is the cause: it is raised
                 log.error(f"and the last checkpoint was not written: {error}")
 
 
 def write(directory: Path, tree: Tree, description: dict[str, Any]) -> None:
-    """Writes a checkpoint that belongs to no run: `directory` itself, of step 0.
+    """Writes a checkpoint that does not belong to a run: `directory` itself, of step 0.
 
-    It gets its name when it is complete: a process that is killed leaves none of that name.
+    It gets its name when it is complete: a process that is killed leaves nothing of that name.
 
     Args:
       directory: not there, or empty; folders above it are made.
       tree: nested dictionaries of arrays.
-      description: JSON; the step and the arrays' checksums are added.
+      description: JSON; the step and the checksums are added.
+
+    Raises:
+      UserError: there is no room.
     """
     host = jax.tree.map(np.asarray, tree)
-    description = description | {"step": 0, "arrays": integrity.describe_arrays(host)}
+    description = _complete(description, 0, host)
     directory = directory.absolute()
     directory.parent.mkdir(parents=True, exist_ok=True)
     needed = f"the checkpoint takes up to {disk.megabytes(_bytes(host))}"
@@ -198,165 +235,167 @@ def write(directory: Path, tree: Tree, description: dict[str, Any]) -> None:
     ):
         unfinished = Path(folder) / directory.name
         handler = ocp.CompositeCheckpointHandler(
-            composite_options=ocp.CompositeOptions(multiprocessing_options=_alone())
+            composite_options=ocp.CompositeOptions(
+                multiprocessing_options=_without_other_processes()
+            )
         )
-        with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
+        with ocp.Checkpointer(
+            handler, multiprocessing_options=_without_other_processes()
+        ) as checkpointer:
             checkpointer.save(
                 unfinished,
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(host), description=ocp.args.JsonSave(description)
                 ),
             )
-        integrity.seal(unfinished)
         unfinished.rename(directory)
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
-    """For Orbax: this process waits for no other."""
+def _without_other_processes() -> ocp.options.MultiprocessingOptions:
+    """Tells Orbax that this process waits for no other."""
     this = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process_{this}"
     )
 
 
+def _complete(description: dict[str, Any], step: int, host: Tree) -> dict[str, Any]:
+    arrays = integrity.describe_arrays(host)
+    return integrity.with_digest(description | {"step": step, "arrays": arrays})
+
+
 def _bytes(tree: Tree) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-def steps(directory: Path) -> list[int]:
-    """The numbers in `directory` that look like checkpoints, ascending; damaged ones included."""
+def checkpoints_in(directory: Path) -> dict[int, Path]:
+    """Folders that have the names of checkpoints, by step, ascending; damaged ones included.
+
+    STEP.replaced stands for STEP where a run was killed while it wrote the latter.
+    """
     if not directory.is_dir():
-        return []
-    names = (path.name for path in directory.iterdir())
-    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+        return {}
+    paths = {path.name: path for path in directory.iterdir()}
+    names = {name.removesuffix(REPLACED) for name in paths}
+    numbers = sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+    return {step: paths.get(str(step)) or paths[f"{step}{REPLACED}"] for step in numbers}
 
 
-def verify(checkpoint: Path) -> None:
-    """Raises DamagedCheckpointError if a file has changed or it is not of the step of its name."""
-    if not checkpoint.is_dir():
-        raise DamagedCheckpointError("it is no folder")
-    step = read_description(checkpoint)["step"]
-    if checkpoint.name != str(step):
-        raise DamagedCheckpointError(f"it is a copy of step {step}")
+def steps(directory: Path) -> list[int]:
+    """The steps of `checkpoints_in`."""
+    return list(checkpoints_in(directory))
 
 
 def read_description(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, after verifying that nothing in it has changed.
+    """Reads and verifies the description of a checkpoint; of format 1 all of its files.
 
     Raises:
-      UserError: `checkpoint` is no checkpoint directory.
-      DamagedCheckpointError: a file is missing or changed.
+      UserError: there is no such directory, or a file cannot be read.
+      DamagedCheckpointError: the description is not what was saved.
     """
-    if not checkpoint.exists():
-        raise UserError(f"no checkpoint directory {str(checkpoint)!r}")
-    integrity.verify_seal(checkpoint)
-    item = checkpoint.absolute() / "description"
-    with _reading(checkpoint):
-        checkpointer = ocp.Checkpointer(
-            ocp.JsonCheckpointHandler(multiprocessing_options=_alone()),
-            multiprocessing_options=_alone(),
+    return _read_description(checkpoint)[0]
+
+
+def read(checkpoint: Path) -> Checkpoint:
+    """Reads a checkpoint whole and verifies it.
+
+    Raises:
+      UserError: there is no such directory, or it cannot be read for a reason that is not damage.
+      DamagedCheckpointError: it is not what was saved; the message names the array or file.
+    """
+    description, digest = _read_description(checkpoint)
+    names = list(description["arrays"])
+    with _reading(checkpoint, description):
+        restored = _reader(ocp.PyTreeCheckpointHandler).restore(
+            checkpoint.absolute() / "state",
+            args=ocp.args.PyTreeRestore(
+                item=_nested(names, 0),
+                restore_args=_nested(names, ocp.RestoreArgs(restore_type=np.ndarray)),
+                partial_restore=True,
+            ),
         )
-        try:
-            description = checkpointer.restore(item)
-        except (ValueError, RecursionError):
-            raise DamagedCheckpointError("its description is no JSON") from None
-    integrity.check_description(description)
-    return description
+        arrays = {name: np.asarray(_find(restored, name)) for name in names}
+    integrity.check_arrays(arrays, description["arrays"])
+    return Checkpoint(checkpoint, description, arrays, digest)
+
+
+def read_step(checkpoint: Path) -> Checkpoint:
+    """Reads a checkpoint of a run, which must be of the step in its name, and verifies it.
+
+    Raises:
+      UserError: it cannot be read for a reason that is not damage.
+      DamagedCheckpointError: it is not what was saved, or is a copy of another step.
+    """
+    if not checkpoint.is_dir():
+        raise DamagedCheckpointError("it is not a folder")
+    read_one = read(checkpoint)
+    step = read_one.description["step"]
+    if checkpoint.name.removesuffix(REPLACED) != str(step):
+        raise DamagedCheckpointError(f"it is a copy of step {step}")
+    _check_metrics(checkpoint, read_one.description)
+    return read_one
 
 
 def restore(checkpoint: Path, target: Tree) -> Restored:
-    """Reads the arrays that `target` names to the host and verifies them.
+    """Reads a checkpoint, verifies it and takes the arrays that `target` names.
 
     Args:
       checkpoint: the directory.
       target: nested dictionaries of shapes and dtypes; a part of what was saved will do.
 
     Raises:
-      UserError: it holds other arrays than `target`.
-      DamagedCheckpointError: a file or an array is missing or changed.
+      UserError: it holds other arrays than `target`, or see `read`.
+      DamagedCheckpointError: see `read`.
     """
-    description = read_description(checkpoint)
-    _check_same_arrays(checkpoint, target, description["arrays"])
-    arguments = ocp.args.PyTreeRestore(
-        item=target,
-        restore_args=jax.tree.map(
-            lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), target
-        ),
-        partial_restore=True,
-    )
-    checkpointer = ocp.Checkpointer(
-        ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone()),
-        multiprocessing_options=_alone(),
-    )
-    with _reading(checkpoint):
-        tree = checkpointer.restore(checkpoint.absolute() / "state", args=arguments)
-    integrity.verify_arrays(tree, description["arrays"])
-    return Restored(tree, description)
+    return _restored(read(checkpoint), target)
 
 
-@contextlib.contextmanager
-def _reading(checkpoint: Path) -> Iterator[None]:
-    """A run may delete a checkpoint while another process reads it, and Orbax fails in many ways.
+def _restored(checkpoint: Checkpoint, target: Tree) -> Restored:
+    return Restored(checkpoint.take(target), checkpoint.description)
+
+
+def read_newest(directory: Path) -> Checkpoint | None:
+    """Reads the newest undamaged checkpoint of a run, and moves nothing.
+
+    Damaged ones are named in the log and passed over.
 
     Raises:
-      DamagedCheckpointError: it is not what it was.
-      UserError: it is, and yet cannot be read.
+      UserError: a file of one that is newer cannot be read.
     """
-    try:
-        yield
-    except Exception as error:
-        integrity.verify_seal(checkpoint)
-        if isinstance(error, DamagedCheckpointError):
-            raise
-        why = textwrap.shorten(str(error), 200, placeholder="...") or type(error).__name__
-        raise UserError(
-            f"{checkpoint} cannot be read, although nothing in it has changed since it was "
-            f"written: {why}"
-        ) from error
-
-
-def _check_same_arrays(checkpoint: Path, target: Tree, described: dict[str, Any]) -> None:
-    for path, leaf in jax.tree.leaves_with_path(target):
-        name = "/".join(str(key.key) for key in path)
-        found = described.get(name)
-        if found is None:
-            raise UserError(f"{checkpoint} has no array {name}: another model made it")
-        if tuple(found["shape"]) != leaf.shape:
-            raise UserError(
-                f"{checkpoint} has {name} of shape {found['shape']}, "
-                f"the model needs {list(leaf.shape)}: another model made it"
-            )
-
-
-def newest_good(directory: Path) -> Path | None:
-    """The newest undamaged checkpoint in `directory`; passed-over ones are named in the log."""
-    for step in reversed(steps(directory)):
+    passed_over: set[Path] = set()
+    while paths := {s: p for s, p in checkpoints_in(directory).items() if p not in passed_over}:
+        step, path = max(paths.items())
         try:
-            verify(directory / str(step))
-            return directory / str(step)
+            return read_step(path)
         except DamagedCheckpointError as error:
             log.warning(f"checkpoint {step} is damaged ({error}); falling back to an older one")
+            passed_over.add(path)
     return None
 
 
-def restore_newest(directory: Path, target: Tree, set_aside: Path) -> Restored | None:
-    """Restores the newest good checkpoint; moves damaged ones to `set_aside`, losing nothing.
+def repair_and_restore(directory: Path, target: Tree, set_aside: Path) -> Restored | None:
+    """Restores the newest undamaged checkpoint; moves damaged ones to `set_aside`.
 
-    Older ones are verified, too: what Orbax is then told to look after is sound.
+    For the process that trains in the run. Older checkpoints are verified, too, since Orbax reads
+    some of their files. STEP.replaced gets its name back where there is no STEP.
 
-    Returns None if there is no good checkpoint.
+    Returns:
+      The state and its description; None if there is no undamaged checkpoint.
+
+    Raises:
+      UserError: a checkpoint cannot be read for a reason that is not damage: nothing of it is
+        moved.
     """
     _put_back_replaced(directory)
-    found, restored = steps(directory), None
-    for step in reversed(found):
-        checkpoint = directory / str(step)
+    found, restored = checkpoints_in(directory), None
+    for step, path in reversed(found.items()):
         try:
-            verify(checkpoint)
+            checkpoint = read_step(path)
             if restored is None:
-                restored = restore(checkpoint, target)
-                log.info(f"resuming from {checkpoint}")
+                restored = _restored(checkpoint, target)
+                log.info(f"resuming from {path}")
         except DamagedCheckpointError as error:
-            moved = _move_aside(checkpoint, set_aside)
+            moved = _move_aside(path, set_aside)
             log.warning(f"checkpoint {step} is damaged ({error}); moved it to {moved}")
     if found and restored is None:
         log.warning("no checkpoint is undamaged: starting from step 0")
@@ -365,8 +404,8 @@ def restore_newest(directory: Path, target: Tree, set_aside: Path) -> Restored |
 
 def _put_back_replaced(directory: Path) -> None:
     """Where a checkpoint was being written in the place of another, one of the two is whole."""
-    for replaced in directory.glob(f"*{_REPLACED}"):
-        checkpoint = replaced.with_name(replaced.name.removesuffix(_REPLACED))
+    for replaced in directory.glob(f"*{REPLACED}"):
+        checkpoint = replaced.with_name(replaced.name.removesuffix(REPLACED))
         if checkpoint.exists():
             shutil.rmtree(replaced)
         else:
@@ -380,3 +419,96 @@ def _move_aside(checkpoint: Path, set_aside: Path) -> Path:
         number += 1
         target = set_aside / f"{checkpoint.name}-{number}"
     return Path(shutil.move(checkpoint, target))
+
+
+def _read_description(checkpoint: Path) -> tuple[dict[str, Any], str]:
+    """Returns the verified description, and the digest of the checkpoint."""
+    if not checkpoint.exists():
+        raise UserError(f"no checkpoint directory {str(checkpoint)!r}")
+    if not checkpoint.is_dir():
+        raise DamagedCheckpointError("it is not a folder")
+    integrity.check_files(checkpoint)
+    digest = sealed.verify(checkpoint) if sealed.has_seal(checkpoint) else None
+    if not (checkpoint / "description").is_dir():
+        raise DamagedCheckpointError("it has no description")
+    with _reading(checkpoint):
+        description = _read_json(checkpoint / "description")
+    digest = digest or integrity.check_digest(description)
+    integrity.check_description(description)
+    return description, digest
+
+
+def _check_metrics(checkpoint: Path, description: dict[str, Any]) -> None:
+    """Compares the score that Orbax ranks checkpoints by with the one in the description."""
+    if "metrics" not in description:  # of format 1, where the seal has proved it, or not of a run
+        return
+    found, metrics = None, checkpoint / "metrics"
+    if metrics.exists():
+        with _reading(checkpoint):
+            found = _read_json(metrics, "metrics")
+    if repr(found) != repr(description["metrics"]):  # NaN does not equal itself
+        raise DamagedCheckpointError("its score is not the one in its description")
+
+
+def _read_json(item: Path, filename: str | None = None) -> Any:
+    return _reader(ocp.JsonCheckpointHandler, filename).restore(item.absolute())
+
+
+def _reader(handler: Callable[..., Any], *arguments: Any) -> ocp.Checkpointer:
+    options = _without_other_processes()
+    return ocp.Checkpointer(
+        handler(*arguments, multiprocessing_options=options), multiprocessing_options=options
+    )
+
+
+def _nested(names: Iterable[str], leaf: Any) -> Tree:
+    """The nested dictionaries of arrays of these names, with `leaf` in the place of each array."""
+    tree: Tree = {}
+    for name in names:
+        *folders, last = name.split("/")
+        part = tree
+        for folder in folders:
+            part = part.setdefault(folder, {})
+        part[last] = leaf
+    return tree
+
+
+def _find(tree: Tree, name: str) -> Any:
+    return functools.reduce(lambda part, key: part[key], name.split("/"), tree)
+
+
+@contextlib.contextmanager
+def _reading(checkpoint: Path, description: dict[str, Any] | None = None) -> Iterator[None]:
+    """Tells damage from other reasons why Orbax cannot read: it has an error for each file.
+
+    Args:
+      checkpoint: the directory.
+      description: of the checkpoint, if it was read before.
+
+    Raises:
+      DamagedCheckpointError: all there is can be read, and does not make sense.
+      UserError: the system does not give a file, memory and the like, or another version of Orbax
+        wrote it.
+    """
+    try:
+        yield
+    except Exception as error:
+        why = textwrap.shorten(str(error), 200, placeholder="...") or type(error).__name__
+        of_format_1 = sealed.has_seal(checkpoint)
+        if of_format_1:
+            sealed.verify(checkpoint)
+        integrity.check_readable(checkpoint)
+        of_the_system = isinstance(error, OSError) and not isinstance(error, _DELETED)
+        if of_the_system or isinstance(error, MemoryError) or of_format_1:
+            raise UserError(f"{checkpoint} cannot be read, but is not damaged: {why}") from error
+        if (written_with := _orbax_version(description)) not in (None, _ORBAX_VERSION):
+            raise UserError(
+                f"{checkpoint} was written with orbax-checkpoint {written_with} and cannot be read "
+                f"with {_ORBAX_VERSION} ({why}): install that version, or move the checkpoint away"
+            ) from error
+        raise DamagedCheckpointError(f"Orbax cannot read it: {why}") from None
+
+
+def _orbax_version(description: dict[str, Any] | None) -> str | None:
+    versions = (description or {}).get("versions")
+    return versions.get(_ORBAX) if isinstance(versions, dict) else None

@@ -4,7 +4,8 @@ JAX keeps them where JAX_COMPILATION_CACHE_DIR says, and that setting wins. Its 
 a folder that nobody watches: it writes files in place, so that a process killed meanwhile leaves
 half a program, which JAX never replaces (in 0.10.2 it keeps no other one either, from then on); it
 locks the folder, which some network drives cannot; and what goes wrong is a Python warning, which
-ends a run where warnings are errors. So this module gives JAX a store with the same two methods.
+ends a run where warnings are errors. So this module gives JAX a store with the same two methods, by
+a private name, see `jax_internals.py`.
 """
 
 import contextlib
@@ -21,7 +22,8 @@ from pathlib import Path
 
 import jax
 import platformdirs
-from jax._src import compilation_cache  # JAX has no public name for where it takes a store
+
+from inception_jax.runtime import jax_internals
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +55,7 @@ def keep() -> None:
             f"of yours with JAX_COMPILATION_CACHE_DIR, or {_OFF}"
         )
         return
-    compilation_cache.reset_cache()
-    compilation_cache._cache = Store(folder, limit)
+    jax_internals.keep_programs_in(Store(folder, limit))
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         # Small ones, too: reading one takes a tenth of the time of compiling it.
@@ -85,7 +86,7 @@ def private_folder() -> Path:
     return folder
 
 
-class Store(compilation_cache.CacheInterface):
+class Store:
     """A folder of compiled programs, each whole or not there.
 
     Any number of processes may use it at a time, without locks: a file gets its name when it is

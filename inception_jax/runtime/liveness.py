@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import json
 import logging
-import os
 import signal
 import socket
 import threading
@@ -25,6 +24,7 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_OF_SILENCE = 30.0
+_SECONDS_BETWEEN_LOOKS = 0.5  # for an abort
 
 _ALIVE, _FAILED, _VERDICT = "inception_jax/alive", "inception_jax/failed", "inception_jax/verdict"
 
@@ -125,22 +125,31 @@ class Liveness:
                 sudden_end.end(**self._judgement(0, said, ExitCode.RESTART))
 
     def _end_when_aborted(self) -> None:
-        """JAX aborts from C++, with a stack and no name, as soon as process 0 is gone.
+        """Names process 0 when JAX aborts this one from C++, as it does when process 0 is gone.
 
-        The signal of that abort comes in a thread of JAX's, so Python code may run in it; what
-        ends in other aborts goes its way.
+        JAX aborts within a second, by whatever of its settings, and the thread that aborts must not
+        run Python: who holds Python's lock may wait for that thread. So the handler of the signal
+        is `sleep` of the C library. It takes the number of the signal, 6, as seconds; then the
+        abort goes its way. Meanwhile a thread of Python looks. It knows of the abort since the
+        handler is set in the way of System V: it is gone once it was called.
         """
         libc = ctypes.CDLL(None)
+        set_handler = getattr(libc, "sysv_signal", None)
+        if set_handler is None:  # not glibc: JAX's abort ends the process, without a name
+            return
+        set_handler.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        set_handler.restype = ctypes.c_void_p
+        sleep = ctypes.cast(libc.sleep, ctypes.c_void_p)
 
-        def aborted(_: int) -> None:
+        def look() -> None:
+            while set_handler(signal.SIGABRT, sleep) is not None:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
             if self._index != 0 and self._process_0_is_gone():
                 sudden_end.end(**self._judgement(0, "is gone", ExitCode.RESTART))
             log.debug(f"aborted; stacks of all threads:\n{sudden_end.stacks()}")
-            libc.signal(signal.SIGABRT, None)  # SIG_DFL; abort() raises it once more
-            os.kill(os.getpid(), signal.SIGABRT)
 
-        self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)  # kept: C has its address
-        libc.signal(signal.SIGABRT, self._handler)
+        set_handler(signal.SIGABRT, sleep)
+        threading.Thread(target=look, name="liveness_aborts", daemon=True).start()
 
     def _process_0_is_gone(self) -> bool:
         host, _, port = self._coordinator.rpartition(":")

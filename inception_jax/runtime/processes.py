@@ -1,8 +1,8 @@
 """The processes of a job: how they come together, agree, and part.
 
-The only module that starts JAX's distributed runtime and knows its key-value store (for which JAX
-has no public name). A process alone needs none of it: then nothing here does anything. JAX is
-imported when processes meet: every command has these flags, also to say that one of them is wrong.
+The only module that starts JAX's distributed runtime and uses its key-value store. In a job of one
+process nothing here does anything. JAX is imported when processes meet: every command has these
+flags, also to say that one of them is wrong.
 """
 
 import argparse
@@ -85,13 +85,16 @@ def _detect(coordinator: str | None, count: int | None, index: int | None) -> tu
     local_devices = _local_devices()
     if coordinator and count is not None and index is not None:
         return coordinator, count, index, local_devices
-    from jax._src import clusters
+    from inception_jax.runtime import jax_internals
 
     try:
-        return clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        return jax_internals.detect_cluster(
             coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
-            count, index, local_devices, None, int(SECONDS_TO_MEET),
-        )  # fmt: skip
+            count,
+            index,
+            local_devices,
+            int(SECONDS_TO_MEET),
+        )
     except Exception as error:  # whatever a cluster's own programs and servers say
         raise UserError(
             f"this looks like a cluster, but its processes cannot be found "
@@ -111,10 +114,9 @@ def _local_devices() -> list[int] | None:
 def _join(coordinator: str, count: int, index: int, local_devices: list[int] | None) -> None:
     global _liveness, _client, _index, _hosts, _coordinator
     import jax
-    from jax._src import distributed
     from jax.experimental import multihost_utils
 
-    from inception_jax.runtime import devices
+    from inception_jax.runtime import devices, jax_internals
 
     _keep_libraries_off_stdout()
     if index != 0:
@@ -126,7 +128,7 @@ def _join(coordinator: str, count: int, index: int, local_devices: list[int] | N
             coordinator, count, index, local_devices, cluster_detection_method="deactivate"
         )
         preemption.hand_over(multihost_utils.reached_preemption_sync_point)
-    _index, _client = index, distributed.global_state.client
+    _index, _client = index, jax_internals.coordinator_client()
     _coordinator = coordinator
     _liveness = Liveness(_client, index, _hosts, coordinator)
     of_first, here = broadcast_json(jax.local_device_count()), jax.local_device_count()

@@ -1,50 +1,62 @@
-"""A run that does nothing for long is stuck: it ends, so that whoever launched it starts it again.
+"""Ends a run that does nothing for long, so that whoever launched it starts it again.
 
 A read from a network disk that never returns or a dead-locked device would else hold a job, and
-what it costs, for ever.
+what it costs, for ever. A thread looks for steps. Where C code keeps Python's lock (the GIL), no
+thread of Python runs: then a process beside this one ends it, see `last_resort.py`.
 """
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 
 from inception_jax.errors import ExitCode
-from inception_jax.runtime import sudden_end
+from inception_jax.runtime import last_resort, sudden_end
 
-_last_beat = 0.0
+_LOOKS = 10  # so many in a row without a step are one too many
+_SECONDS_BETWEEN_LOOKS = 10.0  # at most
+
+_beaten = threading.Event()
 
 
 def beat() -> None:
-    """Called at every step and every batch of an evaluation: the run is alive."""
-    global _last_beat
-    _last_beat = time.monotonic()
+    """Says that the run is alive: called at every step and every batch of an evaluation."""
+    _beaten.set()
 
 
 @contextlib.contextmanager
 def watch(minutes: float) -> Iterator[None]:
     """Within the block the process ends with exit code 42 when it has not beaten for so long.
 
-    The stacks of all threads go to the log file.
+    The stacks of all threads go to the log file; where C code keeps Python's lock, to standard
+    error. Time in which the process is stopped or the machine sleeps does not count.
 
     Args:
       minutes: 0 never ends it.
     """
-    beat()
+    if minutes <= 0:
+        yield
+        return
+    seconds = 60 * minutes
+    period = min(seconds / _LOOKS, _SECONDS_BETWEEN_LOOKS)
     stop = threading.Event()
 
     def look() -> None:
-        while not stop.wait(min(minutes * 6, 10)):  # seconds: ten times a period, or more often
-            if time.monotonic() - _last_beat > 60 * minutes:
+        without_step = 0  # looks are counted, not seconds: a process that is stopped does not look
+        while not stop.wait(period):
+            say_alive()
+            without_step = 0 if _beaten.is_set() else without_step + 1
+            _beaten.clear()
+            if without_step * period >= seconds:
                 sudden_end.end(
                     f"no step for {minutes:g} minutes: stuck; the log file has the stacks of all "
                     "threads. Start it again; if a step does take so long, set training.watchdog",
                     ExitCode.RESTART,
                 )
 
-    if minutes > 0:
+    beat()
+    with last_resort.armed(seconds + 3 * period) as say_alive:
         threading.Thread(target=look, name="watchdog", daemon=True).start()
-    try:
-        yield
-    finally:
-        stop.set()
+        try:
+            yield
+        finally:
+            stop.set()

@@ -1,26 +1,30 @@
-"""JSON on disk: valid whatever the numbers are, and never half-written."""
+"""JSON that is valid whatever the numbers are, and files that are never half-written."""
 
 import json
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from inception_jax.storage import disk
 
 
-def to_text(values: Mapping[str, Any], indent: int | None = None) -> str:
-    """One object; null stands for a number that is not finite, since JSON has none."""
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
-    return json.dumps(finite, indent=indent)
+def to_text(values: Any, indent: int | None = None) -> str:
+    """JSON text of dictionaries, lists, texts and numbers, in which numbers may be not finite."""
+    return json.dumps(finite(values), indent=indent, allow_nan=False)
+
+
+def finite(values: Any) -> Any:
+    """The values with None, at any depth, for NaN and infinities, which JSON does not have."""
+    if isinstance(values, dict):
+        return {name: finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes a file so that whoever reads it finds the old content or the new one, whole.
+    """Writes a file so that a reader finds the old content or the new content, whole.
 
     Raises:
       UserError: there is no room; the old content stays.

@@ -1,4 +1,4 @@
-"""A run's folder: what lies where, and whose it is."""
+"""A run's folder: the names of its files, and the lock and config that keep others out."""
 
 import contextlib
 import json
@@ -12,6 +12,7 @@ from inception_jax.storage import json_files, locks
 
 CONFIG, METRICS, TENSORBOARD, LOGS = "config.json", "metrics.jsonl", "tensorboard", "logs"
 CHECKPOINTS = "checkpoints"  # one folder a saved step
+REPLACED = ".replaced"  # is added to the name of a checkpoint while its successor is written
 DAMAGED_CHECKPOINTS = "damaged_checkpoints"  # those that failed verification are moved here
 MODEL = "model.json"  # what the network costs, as `describe --json` prints it
 RESULTS = "results"  # of evaluations, JSON
@@ -20,10 +21,11 @@ SWEEP = "sweep.json"  # in a folder of runs: which they are
 
 
 def of_checkpoint(checkpoint: Path) -> Path:
-    """The run that a checkpoint belongs to; the folder it lies in if it belongs to none."""
+    """The folder of the run that a checkpoint belongs to, or else the folder it lies in."""
     checkpoint = checkpoint.resolve()
     parent = checkpoint.parent
-    of_a_run = parent.name == CHECKPOINTS and checkpoint.name.isdecimal()
+    step = checkpoint.name.removesuffix(REPLACED)
+    of_a_run = parent.name == CHECKPOINTS and step.isdecimal()
     return parent.parent if of_a_run else parent
 
 

@@ -56,7 +56,7 @@ def _read_newest(
     description: dict[str, Any],
     mesh: Mesh,
 ) -> tuple[TrainState, dict[str, Any]]:
-    restored = store.restore_newest(
+    restored = store.repair_and_restore(
         folder / workdir.CHECKPOINTS, to_tree(state), folder / workdir.DAMAGED_CHECKPOINTS
     )
     if restored is None:

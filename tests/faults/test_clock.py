@@ -59,7 +59,9 @@ def test_the_newest_checkpoint_is_that_of_the_highest_step(clock_running_backwar
     os.utime(tmp_path / "4", (0, 0))  # as a copy without times, or a wrong clock, leaves it
     for path in (tmp_path / "4").rglob("*"):
         os.utime(path, (0, 0))
-    assert store.newest_good(tmp_path) == tmp_path / "4"
+    newest = store.read_newest(tmp_path)
+    assert newest is not None
+    assert newest.path == tmp_path / "4"
     with store.CheckpointWriter(
         tmp_path, keep_last=2, keep_best=0, ranked_by="top1"
     ) as checkpoints:

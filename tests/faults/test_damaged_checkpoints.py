@@ -1,9 +1,10 @@
-"""Each file of a checkpoint, damaged in each way: a run falls back and says so, and nobody who
-names the checkpoint gets values out of it that are not those that were saved.
+"""Each file of a checkpoint, damaged in each way: a run falls back and says so, or what is read is
+what was saved, to the bit.
 
 Single bits, and deletions while it is read: tests/test_checkpoints.py.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,11 +17,9 @@ import numpy as np
 import pytest
 
 from inception_jax.checkpoints import integrity, loaded_model, store
-from inception_jax.checkpoints.integrity import SEAL, DamagedCheckpointError
+from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.errors import UserError
 from inception_jax.runtime import devices
-
-UNREAD = "commit_success.txt"  # Orbax writes it last; nobody reads it and its content is free
 
 
 def tree(step: int) -> dict:
@@ -44,7 +43,7 @@ def originals(tmp_path_factory) -> Path:
         directory, keep_last=2, keep_best=0, ranked_by="top1"
     ) as checkpoints:
         for step in (5, 7):
-            checkpoints.save(step, tree(step), {})
+            checkpoints.save(step, tree(step), {}, score=step / 10)
     return directory
 
 
@@ -92,55 +91,71 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 
 def kinds(checkpoint: Path) -> dict[str, Path]:
-    """A file of each kind: what it is, and where."""
+    """A file of each kind that is read: what it is, and where."""
     arrays = max((checkpoint / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
     return {
-        "a seal": checkpoint / SEAL,
         "a description": checkpoint / "description" / "metadata",
+        "the accuracy": checkpoint / "metrics" / "metrics",
         "arrays": arrays,
         "where arrays lie": checkpoint / "state" / "manifest.ocdbt",
-        "what arrays there are": checkpoint / "state" / "_METADATA",
-        "what Orbax says of all": checkpoint / "_CHECKPOINT_METADATA",
     }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_run_falls_back_from_a_damaged_file_of_each_kind(damage, originals, tmp_path, caplog):
     for number, file in enumerate(kinds(originals / "7").values()):
-        falls_back(damage, file.relative_to(originals), originals, tmp_path / str(number), caplog)
+        name = file.relative_to(originals)
+        found = falls_back(damage, name, originals, tmp_path / str(number), caplog)
+        assert found or (damage, name.parent.name) == ("longer", "d")  # arrays have their length
 
 
 @pytest.mark.breadth
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_run_falls_back_from_all_other_damaged_files(damage, originals, tmp_path, caplog):
+def test_damage_of_any_other_file_is_found_or_changes_nothing(damage, originals, tmp_path, caplog):
     files = {path for path in (originals / "7").rglob("*") if path.is_file()}
     assert len(files) > 8
-    others = files - {originals / "7" / UNREAD, *kinds(originals / "7").values()}
+    others = files - set(kinds(originals / "7").values())
     for number, file in enumerate(sorted(others)):
-        falls_back(damage, file.relative_to(originals), originals, tmp_path / str(number), caplog)
+        folder, name = tmp_path / str(number), file.relative_to(originals)
+        if not falls_back(damage, name, originals, folder, caplog):
+            with store.CheckpointWriter(
+                folder / "checkpoints", keep_last=2, keep_best=1, ranked_by="top1"
+            ) as checkpoints:
+                checkpoints.save(9, tree(9), {}, score=0.1)
+            assert store.steps(folder / "checkpoints") == [7, 9], name  # the best and the newest
 
 
-def falls_back(damage: str, file: Path, originals: Path, folder: Path, caplog) -> None:
-    """Damages a file of checkpoint 7 in a copy, of which a run is to go on from checkpoint 5."""
+def falls_back(damage: str, file: Path, originals: Path, folder: Path, caplog) -> bool:
+    """Damages a file of checkpoint 7 in a copy, and resumes from there.
+
+    Returns:
+      False where checkpoint 7 was read nevertheless, without a difference.
+    """
     directory = shutil.copytree(originals, folder / "checkpoints")
-    path = directory / file
-    before = path.read_bytes()
+    path, original = directory / file, store.read_step(originals / "7")
     DAMAGES[damage](path)
-    if path.is_file() and path.stat().st_size == len(before) and path.read_bytes() == before:
-        return  # the same in both steps
-    if file.name == UNREAD and damage in ("truncated", "empty", "longer", "zeros"):
-        return
     caplog.clear()
-    with pytest.raises(DamagedCheckpointError):
-        store.restore(directory / "7", TARGET)
+    damaged = None
+    try:
+        found = store.read_step(directory / "7")
+        assert found.description == original.description
+        jax.tree.map(np.testing.assert_array_equal, found.arrays, original.arrays)
+    except DamagedCheckpointError as error:
+        damaged = error
     aside = folder / "aside"
-    restored = store.restore_newest(directory, TARGET, aside)
+    restored = store.repair_and_restore(directory, TARGET, aside)
     assert restored is not None
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    if damaged is None:
+        assert restored.description["step"] == 7
+        assert warnings == []
+        return False
     assert restored.description["step"] == 5, file
     jax.tree.map(np.testing.assert_array_equal, restored.tree, tree(5))
-    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    (warning,) = warnings
     assert "checkpoint 7 is damaged" in warning
     assert [path.name for path in aside.iterdir()] == ["7"]
+    return True
 
 
 STRANGERS: dict[str, Callable[[Path], Any]] = {
@@ -160,33 +175,26 @@ STRANGERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
+def newest(directory: Path) -> Path | None:
+    found = store.read_newest(directory)
+    return found.path if found else None
+
+
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_what_is_no_checkpoint_is_passed_over_and_kept(stranger, originals, tmp_path):
     directory = shutil.copytree(originals, tmp_path / "checkpoints")
     STRANGERS[stranger](directory)
-    assert store.newest_good(directory) == directory / "7"
+    assert newest(directory) == directory / "7"
     aside = tmp_path / "aside"
-    restored = store.restore_newest(directory, TARGET, aside)
+    restored = store.repair_and_restore(directory, TARGET, aside)
     assert restored is not None
     assert restored.description["step"] == 7
     with store.CheckpointWriter(
         directory, keep_last=2, keep_best=0, ranked_by="top1"
     ) as checkpoints:
         checkpoints.save(9, tree(9), {})
-    assert store.newest_good(directory) == directory / "9"
+    assert newest(directory) == directory / "9"
     assert {7, 9} <= set(store.steps(directory))
-
-
-def test_what_the_system_cannot_read_is_damaged(originals, tmp_path, monkeypatch):
-    """As a bad block: root can read all else."""
-    directory = shutil.copytree(originals, tmp_path / "checkpoints")
-
-    def fail(path: Path) -> str:
-        raise OSError(5, "Input/output error", str(path))
-
-    monkeypatch.setattr(integrity, "_digest", fail)
-    with pytest.raises(DamagedCheckpointError, match="cannot be read: Input/output error"):
-        store.verify(directory / "7")
 
 
 # ---- Descriptions, intact and wrong: of a newer version, or from somebody who means harm.
@@ -240,7 +248,7 @@ WRONG: dict[str, Callable[[Path], None]] = {
     "a list": edited(lambda description: [description]),
     "an unknown section": with_field("config.evil", {"a": 1}),
     "an unknown field": with_field("config.model.evil", 1),
-    "a newer format": with_field("format", 2),
+    "a newer format": with_field("format", 3),
     "fewer names": edited(lambda description: description["class_names"].pop() and None),
     "names that are numbers": with_field("class_names", list(range(10))),
     "no shape": edited(lambda d: d["arrays"]["params/loss3/classifier/bias"].pop("shape") and None),
@@ -266,15 +274,14 @@ def network(small_network, tmp_path_factory) -> Path:
 
 
 def test_a_description_that_cannot_be_is_refused_in_words(network, mesh, tmp_path):
-    """Sealed anew each time, so that the seal says nothing; each error is one of ours."""
+    """With a new checksum each time, so that it says nothing; each error is one of ours."""
     loaded_model.load(network, mesh)
     file = network / "description" / "metadata"
     original, accepted = file.read_bytes(), []
     for name, damage in WRONG.items():
         file.write_bytes(original)
         damage(network)
-        (network / SEAL).unlink()
-        integrity.seal(network)
+        with_new_digest(file)
         try:
             loaded_model.load(network, mesh)
         except UserError:
@@ -283,22 +290,15 @@ def test_a_description_that_cannot_be_is_refused_in_words(network, mesh, tmp_pat
     assert accepted == []
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["[]", "{", "", "3", '"x"', "[1]", '[["a", "b"]]', '{"../../x": "00"}', '{"/dev/zero": ""}',
-     "[" * 100_000, '{"state": 3}'],
-    ids=lambda content: content[:16],
-)  # fmt: skip
-def test_a_seal_that_is_none_is_damage(content, originals, tmp_path):
-    checkpoint = shutil.copytree(originals / "7", tmp_path / "7")
-    (checkpoint / SEAL).write_text(content)
-    with pytest.raises(DamagedCheckpointError):
-        store.verify(checkpoint)
+def with_new_digest(file: Path) -> None:
+    """Where it is still an object: else there is nothing to have a checksum."""
+    with contextlib.suppress(ValueError, RecursionError, AttributeError):
+        file.write_text(json.dumps(integrity.with_digest(json.loads(file.read_text()))))
 
 
 def test_evaluate_and_predict_say_it_in_one_line(originals, refused, tmp_path):
     damaged = shutil.copytree(originals / "7", tmp_path / "7")
-    (damaged / "state" / "_METADATA").unlink()
+    shutil.rmtree(damaged / "description")
     for name, *others in (["evaluate"], ["predict", "--images", __file__]):  # is not opened
         line = refused(name, "--checkpoint", damaged, *others)
-        assert f"{damaged} is no good checkpoint: file state/_METADATA is missing" in line
+        assert f"{damaged} is no good checkpoint: it has no description" in line

@@ -1,9 +1,12 @@
 """How a process ends that is terminated, stuck, or whose output nobody reads: without JAX."""
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 from typing import IO
 
 import pytest
@@ -114,6 +117,106 @@ def test_what_is_stuck_ends_and_says_where():
     assert lines[0].startswith("error: no step for 0.0333333 minutes: stuck")
     assert "in read_from_a_disk_that_is_gone" in stderr
     assert "thread MainThread" in stderr
+
+
+def test_what_is_stuck_in_c_ends_and_says_where():
+    """PyDLL keeps Python's lock, as an extension that hangs does: no thread of Python runs."""
+    process = start("""
+    import ctypes, logging
+    from inception_jax.runtime import watchdog
+    logging.basicConfig(level=logging.DEBUG, format="%(message)s")
+
+    def call_an_extension_that_hangs():
+        ctypes.PyDLL(None).sleep(60)
+
+    with watchdog.watch(minutes=2 / 60):
+        print("alive", flush=True)
+        call_an_extension_that_hangs()
+    print("it has returned")
+    """)
+    stdout, stderr = process.communicate(timeout=30)
+    assert stdout == "alive\n"
+    assert process.returncode == 42
+    assert stderr.startswith("error: Python has not run for 0.0")
+    assert "in call_an_extension_that_hangs" in stderr
+    assert "in look" in stderr  # another thread
+
+
+def test_what_was_stopped_for_long_goes_on():
+    """As a job that Slurm suspends, or a laptop that sleeps."""
+    process = start("""
+    import time
+    from inception_jax.runtime import watchdog
+    with watchdog.watch(minutes=2 / 60):
+        print("alive", flush=True)
+        for _ in range(12):
+            time.sleep(0.5)
+            watchdog.beat()
+    print("done")
+    """)
+    assert said(process.stdout) == "alive\n"
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(5)
+    process.send_signal(signal.SIGCONT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (0, "done\n", "")
+
+
+def test_what_is_stopped_in_a_step_is_not_ended_when_it_goes_on():
+    """Its supervisor, which is not stopped, tells it from what is stuck."""
+    process = start("""
+    import ctypes
+    from inception_jax.runtime import watchdog
+    with watchdog.watch(minutes=2 / 60):
+        print("alive", flush=True)
+        ctypes.PyDLL(None).usleep(300_000)
+        ctypes.PyDLL(None).usleep(300_000)
+    print("done")
+    """)
+    assert said(process.stdout) == "alive\n"
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(5)
+    process.send_signal(signal.SIGCONT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (0, "done\n", "")
+
+
+def test_a_supervisor_ends_with_its_process():
+    """However that ends: here it is killed."""
+    process = start("""
+    import time
+    from inception_jax.runtime import watchdog
+    with watchdog.watch(minutes=1):
+        print("alive", flush=True)
+        time.sleep(60)
+    """)
+    assert said(process.stdout) == "alive\n"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    (supervisor,) = children.read_text().split()
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{supervisor}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_run_goes_on_when_somebody_kills_its_supervisor():
+    process = start("""
+    import time
+    from inception_jax.runtime import watchdog
+    with watchdog.watch(minutes=1 / 60):
+        print("alive", flush=True)
+        for _ in range(8):
+            time.sleep(0.2)
+            watchdog.beat()
+    print("done")
+    """)
+    assert said(process.stdout) == "alive\n"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    os.kill(int(children.read_text()), signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (0, "done\n", "")
 
 
 def test_a_run_goes_on_when_nobody_reads_what_it_says():

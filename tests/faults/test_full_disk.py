@@ -28,7 +28,7 @@ def make_tree(value: int) -> dict:
 
 def restore(directory: Path) -> store.Restored | None:
     target = {"x": jax.ShapeDtypeStruct((25 * KILOBYTE,), np.float32)}
-    return store.restore_newest(directory, target, directory.with_name("aside"))
+    return store.repair_and_restore(directory, target, directory.with_name("aside"))
 
 
 def test_a_save_without_room_costs_no_older_checkpoint(make_disk):
@@ -158,7 +158,7 @@ def test_a_run_goes_on_when_there_is_room_and_ends_the_same(
         assert " MB free): make room and give the same command again" in line
         assert store.steps(workdir / "checkpoints") == saved
         for step in saved:
-            store.verify(workdir / "checkpoints" / str(step))
+            store.read_step(workdir / "checkpoints" / str(step))
         disk.make_room()
     command("train", *arguments)
     described = [

@@ -2,6 +2,10 @@
 
 import functools
 import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from faults.jobs import ROOT
 from inception_jax.runtime import liveness, sudden_end
 from inception_jax.runtime.liveness import Liveness
 
@@ -158,3 +163,52 @@ def test_what_one_fails_of_is_said_by_all(job, failed):
     job.tell_failure(failed, "its config differs")
     said = f"process {failed} of 3, on {HOSTS[failed]}, failed: its config differs"
     assert job.ended(*({0, 1, 2} - {failed})) == {(said, 2)}
+
+
+ABORT = """
+import ctypes, logging, threading, time
+from inception_jax.runtime.liveness import Liveness
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+class Store:
+    def key_value_set(self, *_, **__): pass
+    def key_value_dir_get(self, _): return []
+
+Liveness(Store(), {index}, ("a", "b"), "127.0.0.1:{port}")
+time.sleep(0.5)
+abort = ctypes.CDLL(None).abort  # without Python's lock, as a thread of JAX's
+threading.Thread(target=abort, daemon=True).start()
+{main}
+"""
+
+
+def how_it_ends(index: int, port: int, main: str = "time.sleep(60)") -> tuple[int, str]:
+    """The exit code of a process in which a thread aborts, and the last line it says."""
+    program = ABORT.format(index=index, port=port, main=main)
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=50
+    )
+    return result.returncode, (result.stderr.splitlines() or [""])[-1]
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port where somebody listens, as process 0 does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_when_jax_aborts_since_process_0_is_gone_that_one_is_named(port):
+    nobody_listens = 1
+    expected = 42, "error: process 0 of 2, on a, is gone"
+    assert how_it_ends(1, nobody_listens) == expected
+
+
+def test_other_aborts_go_their_way(port):
+    assert how_it_ends(1, port) == (-signal.SIGABRT, "")
+    assert how_it_ends(0, port) == (-signal.SIGABRT, "")
+
+
+def test_an_abort_ends_the_process_although_python_cannot_run():
+    """Who holds Python's lock may wait for the thread that aborts."""
+    assert how_it_ends(1, 1, "ctypes.PyDLL(None).sleep(60)") == (-signal.SIGABRT, "")

@@ -2,7 +2,6 @@
 
 import argparse
 import collections
-import json
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from inception_jax.errors import ExitCode, UsageError, UserError
 from inception_jax.runtime import console, processes, sudden_end
+from inception_jax.storage import json_files
 from inception_jax.tools.doctor import data_checks, job_checks, machine_checks, workdir_checks
 from inception_jax.tools.doctor.check_result import CheckResult, Status, worst
 from inception_jax.tools.doctor.context import Context
@@ -33,7 +33,7 @@ def check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
         raise UsageError("it has --config or --workdir and process 0 has not, or the reverse")
     rows = run_checks(CHECKS, context)
     if processes.is_primary() and flags.json:
-        print(json.dumps(to_json(rows)), flush=True)
+        print(json_files.to_text(to_json(rows)), flush=True)
     elif processes.is_primary():
         console.stdout.print(check_table(rows))
         print(summary(rows, context), flush=True)

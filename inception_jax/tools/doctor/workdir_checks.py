@@ -106,10 +106,9 @@ def run(context: Context) -> CheckResult | None:
 def newest_checkpoint(checkpoints: Path) -> tuple[str, list[str]]:
     """Describes the newest good checkpoint, and the damaged ones that are newer."""
     damaged: list[str] = []
-    for step in reversed(store.steps(checkpoints)):
+    for step, path in reversed(store.checkpoints_in(checkpoints).items()):
         try:
-            store.verify(checkpoints / str(step))
-            total = store.read_description(checkpoints / str(step)).get("total_steps", "?")
+            total = store.read_step(path).description.get("total_steps", "?")
             return f"step {step} of {total} is its newest good checkpoint", damaged
         except DamagedCheckpointError as error:
             damaged.append(f"checkpoint {step} ({error})")

@@ -18,7 +18,7 @@ from inception_jax.config import compatibility
 from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.models.cost import network_cost
-from inception_jax.storage import workdir
+from inception_jax.storage import json_files, workdir
 from inception_jax.tools.interop.metadata import ARCHITECTURES, portable_config
 from inception_jax.tools.interop.published import CONFIGS
 
@@ -142,4 +142,4 @@ def _changed_settings(result: dict[str, Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
+    return f"`{json.dumps(json_files.finite(value), ensure_ascii=False)}`".replace("|", "\\|")
