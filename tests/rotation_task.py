@@ -1,7 +1,6 @@
-"""Rotation prediction (Gidaris et al. 2018, arXiv 1803.07728), as somebody's own task.
+"""Rotation prediction (arXiv 1803.07728): by how many quarter turns was an image turned?
 
-The network is told how many quarter turns to tell apart, and tells which of them an image has had.
-Nothing of inception_jax is changed for it: a config names the task, and this module is it.
+Somebody's own task. Nothing of inception_jax is changed for it: a config names this module.
 """
 
 import dataclasses
@@ -32,18 +31,14 @@ SECTIONS = {"rotation": RotationSection}
 
 
 def fields_from_data(config: Any) -> dict[str, Any]:
-    """As many classes as turns."""
     return {"model.num_classes": config.rotation.turns}
 
 
 def make_task(config: Any) -> Task:
-    """Makes the task."""
     return Rotation(config)
 
 
 class Rotation(Task):
-    """One image, turned; the class is the number of quarter turns."""
-
     primary_metric = "accuracy"
     metric_names = {"accuracy": "accuracy"}  # noqa: RUF012
 

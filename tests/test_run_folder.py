@@ -7,7 +7,7 @@ import pytest
 from inception_jax.config import compatibility
 from inception_jax.config.load import load_config
 from inception_jax.storage import locks
-from inception_jax.tools.report import run_folder
+from inception_jax.tools.report import run_folder, runs
 
 
 def write(folder, *lines, total="4 steps", log="", metrics=None):
@@ -83,3 +83,15 @@ def test_a_config_of_something_else_is_broken(tmp_path):
     folder = write(tmp_path / "run", STEP_2)
     (folder / "config.json").write_text('{"model": {}}')
     assert run_folder.read(folder).status == "broken"
+
+
+def test_further_evaluations_are_not_the_first(tmp_path):
+    """Of `config.evaluations`: they neither end a run nor mix with its evaluations."""
+    further = {"step": 4, "split": "train[:9]", "evaluation": "seen", "top1": 0.9}
+    folder = write(tmp_path / "stopped", STEP_2, STEP_4, further)
+    assert run_folder.read(folder).status == "stopped"
+    folder = write(tmp_path / "done", STEP_2, STEP_4, EVALUATION, further)
+    assert run_folder.read(folder).status == "done"
+    (run,) = runs.read([folder])
+    assert [line["top1"] for line in run.evaluations] == [0.5]
+    assert [line["step"] for line in run.training] == [2, 4]

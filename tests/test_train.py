@@ -124,7 +124,7 @@ def test_a_broken_line_of_metrics_loses_nothing(workdir, command, smoke_argument
     lines[2] = "{broken\n"
     (workdir / "metrics.jsonl").write_text("".join(lines))
     line = command.fails("train", *smoke_arguments(workdir, total=12, every=2), exit_code=1)
-    assert "metrics.jsonl, line 3, is no JSON object" in line
+    assert "metrics.jsonl, line 3, is not a JSON object" in line
     assert (workdir / "metrics.jsonl").read_text() == "".join(lines)
 
 

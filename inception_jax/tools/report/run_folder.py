@@ -72,7 +72,9 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _status(run: RunFolder) -> tuple[str, str]:
-    evaluated = {line["step"] for line in run.metrics if "split" in line}
+    evaluated = {
+        line["step"] for line in run.metrics if "split" in line and "evaluation" not in line
+    }
     if locks.is_held(run.folder):
         return "running", ""
     if run.total_steps in evaluated:
