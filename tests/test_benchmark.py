@@ -368,10 +368,10 @@ def test_a_start_that_fails_says_why(command, tmp_path):
     config = tmp_path / "broken.py"
     config.write_text(
         "from configs import smoke\n\n\ndef get_config(argument=None):\n"
-        "    config = smoke.get_config()\n    config.model.stem = 'none'\n    return config\n"
+        "    config = smoke.get_config()\n    config.model.stem = 'imagenet'\n    return config\n"
     )
     message = command.fails("benchmark", "startup", "--config", config, exit_code=1)
-    assert "train ended before its first step: error: model.stem is 'none'" in message
+    assert "train ended before its first step: error: data.image_size 16" in message
 
 
 @pytest.mark.slow

@@ -6,12 +6,11 @@ import math
 import subprocess
 import sys
 import types
-from typing import Any, cast
 
 import pytest
 from conftest import ROOT
 
-from inception_jax.config import compatibility, schema, table
+from inception_jax.config import compatibility, rules, schema, table
 from inception_jax.config.declaration import option
 from inception_jax.config.load import load_config, override_config
 from inception_jax.config.resolve import evaluation_sections, resolve
@@ -393,8 +392,9 @@ def test_the_choices_are_those_of_the_code():
         "evaluation.interpolation": evaluation_crops.INTERPOLATIONS,
     }
     for path, table_of_code in tables.items():
-        choices = cast(Any, schema.find(path).rule).choices
-        assert set(choices) == set(table_of_code), path
+        rule = schema.find(path).rule
+        assert isinstance(rule, rules.OneOf | rules.SomeOf)
+        assert set(rule.choices) == set(table_of_code), path
     assert GoogLeNetConfig.auxiliary_after == tuple(AUXILIARY_HEADS)
 
 

@@ -280,9 +280,9 @@ def test_a_config_that_cannot_be_read():
     ("field", "row", "words"),
     [
         ("data.source=tfds", "data", "make it with: python -m inception_jax.prepare digits"),
-        ("data.crop=round", "data", "data.crop is 'round'"),
-        ("training.total=3 moons", "network", "3 moons"),
-        ("model.module=huge", "network", "huge"),
+        ("data.crop=round", "config", "data.crop is 'round'"),
+        ("training.total=0 steps", "network", "at least one step"),
+        ("model.stem=imagenet", "network", "data.image_size 16"),
     ],
 )
 def test_a_config_that_cannot_be_trained(tmp_path, field, row, words):
@@ -292,7 +292,7 @@ def test_a_config_that_cannot_be_trained(tmp_path, field, row, words):
     found = results(data_checks.CHECKS, Context("configs/smoke.py", overrides))
     assert found[row].status == Status.FAILED
     assert words in found[row].found
-    assert found["config"].status == Status.OK
+    assert row == "config" or found["config"].status == Status.OK
 
 
 def test_a_batch_that_the_devices_cannot_share(monkeypatch):

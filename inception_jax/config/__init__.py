@@ -1,1 +1,1 @@
-"""Configs: fields and their rules, loading, completing, and reading those of older versions."""
+"""Configs: fields declared once, files and overrides, open fields, configs of older versions."""

@@ -29,7 +29,7 @@ class Option:
         return (float, int) if kind is float else (kind,)
 
     def error(self, value: Any) -> str:
-        """Ends the sentence "FIELD is VALUE; it ..."; empty for a value that may be."""
+        """Reason against a value, as the end of "FIELD is VALUE; it ..."; empty for one allowed."""
         if type(value) not in self.types:
             return f"takes {' or '.join(kind.__name__ for kind in self.types)}"
         return "" if self.rule.allows(value) else f"may be {self.rule}"

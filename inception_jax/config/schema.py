@@ -14,9 +14,9 @@ from inception_jax.config import fields
 from inception_jax.config.declaration import Option, options
 from inception_jax.errors import UsageError
 
-# A task's module has `SECTIONS`, sections of its own as in `fields`, and
-# `fields_from_data(config)`, values for fields that the data decides. Tasks outside this package
-# are entry points of the group.
+# A task's module has `SECTIONS`, sections of its own as in `fields`; `fields_from_data(config)`,
+# values for fields that the data decides; and `make_task(config)`. Tasks outside this package are
+# entry points of the group.
 TASKS: dict[str, str] = {"classification": "inception_jax.tasks.classification"}
 ENTRY_POINTS = "inception_jax.tasks"
 

@@ -49,20 +49,20 @@ class GoogLeNetConfig(fields.Network):
             raise UsageError(problem)
 
     def rows(self) -> tuple[Row, ...]:
-        """All between image and head, with this config's modules, normalisation, width, pools."""
+        """Rows between image and head, with these options' modules, normalisation, width, pools."""
         rows = STEMS[self.stem] + ARCHITECTURES[self.architecture]
         if self.norm != "lrn":
             rows = tuple(row for row in rows if not isinstance(row, LocalResponseNormRow))
         return tuple(self._adapt(row) for row in rows)
 
     def auxiliary_heads(self) -> dict[str, str]:
-        """{module: the head on its output}, in the order of the network."""
+        """Auxiliary heads by the module on whose output they are, in the order of the network."""
         modules = {row.name for row in ARCHITECTURES[self.architecture]}
         chosen = modules.intersection(self.auxiliary_after) if self.auxiliary else ()
         return {module: head for module, head in AUXILIARY_HEADS.items() if module in chosen}
 
     def scale(self, units: int) -> int:
-        """A number of filters or hidden units of the paper, times the width multiplier."""
+        """Number of filters or hidden units for one of the paper, with the width multiplier."""
         return max(1, round(units * self.width))
 
     def _adapt(self, row: TableRow) -> Row:

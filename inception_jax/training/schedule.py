@@ -1,9 +1,18 @@
 """The learning rate as a function of the step."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import optax
 from ml_collections import ConfigDict
+
+
+class _Steps(NamedTuple):
+    """The lengths of the parts of a schedule."""
+
+    warmup: int
+    decay: int  # after the warm-up, to the end
+    interval: int  # between two decays of the staircase
 
 
 def make_schedule(
@@ -27,36 +36,34 @@ def make_schedule(
       A function of the step, from 0.
     """
     decay_steps = max(1, total_steps - warmup_steps)  # 1 is never reached where the warm-up is all
-    after_warmup = SCHEDULES[schedule.name](schedule, warmup_steps, decay_steps, decay_every_steps)
+    steps = _Steps(warmup_steps, decay_steps, decay_every_steps)
+    after_warmup = SCHEDULES[schedule.name](schedule, steps)
     if not warmup_steps:
         return after_warmup
     rise = optax.linear_schedule(0.0, schedule.learning_rate, warmup_steps)
     return optax.join_schedules([rise, after_warmup], [warmup_steps])
 
 
-def _staircase(
-    schedule: ConfigDict, warmup_steps: int, decay_steps: int, decay_every_steps: int
-) -> optax.Schedule:
+def _staircase(schedule: ConfigDict, steps: _Steps) -> optax.Schedule:
     decay = optax.exponential_decay(
-        schedule.learning_rate, decay_every_steps, schedule.decay_rate, staircase=True
+        schedule.learning_rate, steps.interval, schedule.decay_rate, staircase=True
     )
-    return lambda step: decay(step + warmup_steps)
+    return lambda step: decay(step + steps.warmup)
 
 
-def _cosine(schedule: ConfigDict, _: int, decay_steps: int, __: int) -> optax.Schedule:
+def _cosine(schedule: ConfigDict, steps: _Steps) -> optax.Schedule:
     peak, final = schedule.learning_rate, schedule.final_learning_rate
-    return optax.cosine_decay_schedule(peak, decay_steps, alpha=final / peak if peak else 0.0)
+    return optax.cosine_decay_schedule(peak, steps.decay, alpha=final / peak if peak else 0.0)
 
 
-def _polynomial(schedule: ConfigDict, _: int, decay_steps: int, __: int) -> optax.Schedule:
+def _polynomial(schedule: ConfigDict, steps: _Steps) -> optax.Schedule:
     return optax.polynomial_schedule(
-        schedule.learning_rate, schedule.final_learning_rate, schedule.power, decay_steps
+        schedule.learning_rate, schedule.final_learning_rate, schedule.power, steps.decay
     )
 
 
-# The choices of schedule.name. Each takes the section, the steps of the warm-up, of the decay after
-# it, and between two decays; the schedule that it returns counts from the end of the warm-up.
-SCHEDULES: dict[str, Callable[[ConfigDict, int, int, int], optax.Schedule]] = {
+# The choices of `schedule.name`; each counts its steps from the end of the warm-up.
+SCHEDULES: dict[str, Callable[[ConfigDict, _Steps], optax.Schedule]] = {
     "staircase": _staircase,
     "cosine": _cosine,
     "polynomial": _polynomial,
