@@ -1,7 +1,9 @@
 """The order of data as a pure function."""
 
+import concurrent.futures
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -34,6 +36,33 @@ def test_the_first_values_never_change():
     """A run must resume under another version of NumPy: these numbers are part of the format."""
     assert order.epoch_order(0, 0, 10).tolist() == FIRST_ORDER
     np.testing.assert_array_equal(order.uniform_draws(1, 2, 3, 2), FIRST_DRAWS)
+
+
+def test_threads_sort_an_epoch_once(monkeypatch):
+    """Eight threads ask for each of three epochs at the same moment."""
+    threads, sorts = 8, []
+    argsort, start = np.argsort, threading.Barrier(threads)
+
+    def counted(*arguments, **options):
+        sorts.append(threading.get_ident())
+        return argsort(*arguments, **options)
+
+    def read(_: int) -> list[list[int]]:
+        orders = []
+        for epoch in range(3):
+            start.wait()
+            orders.append(order.epoch_order(11, epoch, 100_000)[:5].tolist())
+        return orders
+
+    monkeypatch.setattr(np, "argsort", counted)
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(read, range(threads)))
+    assert len(sorts) == 3
+    assert all(orders == found[0] for orders in found)
+    order.epoch_order(11, 1, 100_000)
+    assert len(sorts) == 3  # the last two are kept
+    order.epoch_order(11, 0, 100_000)
+    assert len(sorts) == 4  # and no more: 10 MB each for ILSVRC
 
 
 def test_no_state_between_calls():
