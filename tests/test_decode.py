@@ -24,7 +24,7 @@ def encoded(image: Image.Image, format: str = "JPEG", **options) -> bytes:
 
 
 def blockwise(image: Image.Image, quality: int = 90, table: bool = True) -> bytes:
-    """As `prepare --short_side` encodes: a restart marker after each block."""
+    """Encodes as `prepare --short_side` does: a restart marker after each block."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
     pixels = np.asarray(image.convert("RGB"))[..., ::-1]
     content = cv2.imencode(".jpg", np.ascontiguousarray(pixels), options)[1].tobytes()
@@ -69,8 +69,8 @@ def test_a_box_decodes_to_the_pixels_of_the_whole(kind, size):
 
 def test_a_cut_file_is_a_jpeg_for_others_too():
     content = blockwise(PHOTO)
-    file, row, column = jpeg.cut(content, jpeg.read_layout(content), (100, 200, 50, 70))
-    assert (row, column) == (96, 192)
+    file, *part = jpeg.cut(content, jpeg.read_layout(content), (100, 200, 50, 70))
+    assert part == [96, 192, 64, 80]
     cut, whole = (np.asarray(Image.open(io.BytesIO(f)), np.int16) for f in (bytes(file), content))
     assert cut.shape == (64, 80, 3)
     # Pillow smooths colours across the edges of the cut; inside, pixels are the same.
@@ -84,8 +84,11 @@ def test_blocks_are_left_out_only_where_the_table_fits():
     layout = jpeg.read_layout(content)
     edited = content[:-2] + b"\xff\xfe\x00\x04hi" + content[-2:]  # a comment behind the blocks
     for file in (blockwise(PHOTO, table=False), edited, encoded(PHOTO, restart_marker_rows=1)):
-        assert jpeg.cut(file, jpeg.read_layout(file), (100, 0, 50, 70))[1:] == (0, 0)
-    assert jpeg.cut(content, layout, (100, 0, 50, 70))[1] == 96
+        cut = jpeg.cut(file, jpeg.read_layout(file), (100, 0, 50, 70))
+        assert (cut.top, cut.left) == (0, 0)
+        header = jpeg.read_layout(cut.file)
+        assert (cut.height, cut.width) == (header.height, header.width) == (150, layout.width)
+    assert jpeg.cut(content, layout, (100, 0, 50, 70)).top == 96
 
 
 def test_large_boxes_are_reduced_while_decoding():

@@ -1,7 +1,9 @@
-"""Encoded images to RGB arrays: JPEG by libjpeg-turbo (simplejpeg), all else by OpenCV.
+"""Decodes images to RGB arrays: JPEG by libjpeg-turbo (simplejpeg), all else by OpenCV.
 
 The EXIF data is ignored: ILSVRC has broken ones, and its labels were made without them.
 """
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
 
 
 class UnreadableImageError(UserError):
-    """Bytes that are no readable image; the message starts with what they were called."""
+    """The bytes of an image cannot be read; the message starts with the image's name."""
 
 
 class EncodedImage:
@@ -28,7 +30,7 @@ class EncodedImage:
           name: what to call it in messages.
 
         Raises:
-          UnreadableImageError: no readable image, a truncated one, or one of more than MAX_PIXELS.
+          UnreadableImageError: the image is damaged, truncated, or has more than MAX_PIXELS.
         """
         self._encoded, self._name = encoded, name
         self._layout: jpeg.Layout | None = None
@@ -41,50 +43,50 @@ class EncodedImage:
             self.height, self.width = self._pixels.shape[:2]
 
     def decode(self) -> np.ndarray:
-        """All of it, exactly: accurate DCT and smooth upsampling of colours, as Pillow does.
+        """Decodes the whole image exactly: accurate DCT, smooth upsampling of colours, as Pillow.
 
         Returns:
           uint8 [height, width, 3], RGB; grayscale as three equal channels, transparency dropped, 16
           bits reduced to the upper 8, CMYK multiplied out.
 
         Raises:
-          UnreadableImageError: damaged.
+          UnreadableImageError: the image is damaged.
         """
         if self._pixels is not None:
             return self._pixels
         return _decode_jpeg(self._encoded, self._name)
 
     def decode_box(self, box: Box, size: int) -> np.ndarray:
-        """What lies in `box`, fast: simpler DCT and upsampling, and as few blocks as possible.
+        """Decodes a part fast: simpler DCT and upsampling, and as few blocks as possible.
 
         A box of at least twice `size` on both sides is decoded at a half, a quarter or an eighth of
         its size, averaging pixels.
 
         Args:
-          box: within the image.
-          size: of the square in pixels that the box will be resized to.
+          box: top, left, height, width in pixels, within the image.
+          size: side in pixels of the square that the box will be resized to.
 
         Returns:
           uint8 [height, width, 3], RGB: the pixels of the box, or a reduction of them.
 
         Raises:
-          UnreadableImageError: damaged.
+          UnreadableImageError: the image is damaged.
         """
         top, left, height, width = box
         if self._pixels is not None:
             return self._pixels[top : top + height, left : left + width]
         assert self._layout is not None
-        file, row, column = jpeg.cut(self._encoded, self._layout, box)
-        top, left = top - row, left - column
+        cut = jpeg.cut(self._encoded, self._layout, box)
+        top, left = top - cut.top, left - cut.left
         shrink = max((f for f in (2, 4, 8) if min(height, width) >= f * size), default=1)
         if shrink > 1:
             top, left, height, width = (side // shrink for side in (top, left, height, width))
-        image = _decode_jpeg(file, self._name, fast=True, shrink=shrink)
+        image = _decode_cut(cut, self._name, shrink)
         return image[top : top + height, left : left + width]
 
 
 def decode(encoded: bytes, name: str) -> np.ndarray:
-    """`EncodedImage.decode`, for those who want no more."""
+    """Decodes an image file exactly: see `EncodedImage.decode`."""
     return EncodedImage(encoded, name).decode()
 
 
@@ -112,27 +114,22 @@ def _bad(encoded: bytes | bytearray, name: str, why: str) -> UnreadableImageErro
     return UnreadableImageError(f"{name} is not a readable image ({why}, {len(encoded)} bytes)")
 
 
-def _decode_jpeg(
-    encoded: bytes | bytearray, name: str, *, fast: bool = False, shrink: int = 1
-) -> np.ndarray:
-    """Decodes at 1 / `shrink` of the size, a power of two up to 8, rounded up."""
-    least = {}
+def _decode_cut(cut: jpeg.Cut, name: str, shrink: int) -> np.ndarray:
+    """Decodes fast, at 1 / `shrink` of the size, a power of two up to 8, rounded up."""
+    options: dict[str, Any] = {"fastdct": True, "fastupsample": True}
     if shrink > 1:
-        layout = jpeg.read_layout(encoded)
-        least["min_height"], least["min_width"] = (
-            -(-side // shrink) for side in (layout.height, layout.width)
+        options["min_factor"] = shrink
+        options["min_height"], options["min_width"] = (
+            -(-cut.height // shrink),
+            -(-cut.width // shrink),
         )
+    return _decode_jpeg(cut.file, name, **options)
+
+
+def _decode_jpeg(encoded: bytes | bytearray, name: str, **options: Any) -> np.ndarray:
     try:
         # Not strict: libjpeg mends small damage, as it does for everybody who reads ILSVRC.
-        return simplejpeg.decode_jpeg(
-            encoded,
-            "RGB",
-            fastdct=fast,
-            fastupsample=fast,
-            min_factor=shrink,
-            strict=False,
-            **least,
-        )
+        return simplejpeg.decode_jpeg(encoded, "RGB", strict=False, **options)
     except ValueError as error:
         raise _bad(encoded, name, str(error)) from None
 

@@ -1,4 +1,4 @@
-"""Which bytes of a JPEG file a crop needs.
+"""Cuts a JPEG file down to the bytes that a crop needs, before it is decoded.
 
 A decoder spends its time on every block of an image, though a training crop shows half of them on
 average. Two edits of the file, made before it is decoded, leave blocks out; what remains decodes to
@@ -28,7 +28,7 @@ _RESTARTS = np.arange(2**16, dtype=np.uint8) % 8 + 0xD0  # the markers' second b
 
 
 class Layout(NamedTuple):
-    """What the headers of a JPEG file say; offsets in bytes, sizes in pixels."""
+    """The contents of a JPEG file's headers; offsets in bytes, sizes in pixels."""
 
     height: int
     width: int
@@ -43,15 +43,25 @@ class Layout(NamedTuple):
     scan_at: int  # of the first coded block
 
 
+class Cut(NamedTuple):
+    """A smaller file, and the part of the whole image that it shows, in pixels."""
+
+    file: bytes | bytearray
+    top: int
+    left: int
+    height: int
+    width: int
+
+
 class NotAJpegError(ValueError):
-    """The headers are no JPEG's."""
+    """The headers are damaged, or those of another format."""
 
 
 def read_layout(encoded: bytes | bytearray) -> Layout:
     """Reads the headers up to the first scan.
 
     Raises:
-      NotAJpegError: they are damaged, or those of another format.
+      NotAJpegError: they are not a JPEG's; the message says why.
     """
     if encoded[:2] != b"\xff\xd8":
         raise NotAJpegError("no start of image")
@@ -103,7 +113,7 @@ def read_layout(encoded: bytes | bytearray) -> Layout:
 
 
 def ends(encoded: bytes, layout: Layout) -> bool:
-    """Whether the file has its end-of-image marker; a truncated one has not.
+    """True if the file has its end-of-image marker: a truncated one has not.
 
     Something may follow it: phones append whole videos.
     """
@@ -111,36 +121,31 @@ def ends(encoded: bytes, layout: Layout) -> bool:
     return encoded.endswith(end) or encoded.find(end, layout.scan_at) >= 0
 
 
-def cut(
-    encoded: bytes, layout: Layout, box: tuple[int, int, int, int]
-) -> tuple[bytes | bytearray, int, int]:
-    """A smaller file whose image contains `box` (top, left, height, width in pixels).
-
-    Returns:
-      The file, and the row and column at which its image begins in that of `encoded`.
-    """
+def cut(encoded: bytes, layout: Layout, box: tuple[int, int, int, int]) -> Cut:
+    """A smaller file whose image contains `box` (top, left, height, width in pixels)."""
+    whole = Cut(encoded, 0, 0, layout.height, layout.width)
     if not layout.baseline:
-        return encoded, 0, 0
+        return whole
     blocks = _block_ends(encoded, layout)
     if blocks is not None:
         return _cut_blocks(encoded, layout, blocks, box)
     top, _, height, _ = box
     if top + height == layout.height:
-        return encoded, 0, 0
+        return whole
     file = bytearray(encoded)
     file[layout.size_at : layout.size_at + 2] = (top + height).to_bytes(2, "big")
-    return file, 0, 0
+    return whole._replace(file=file, height=top + height)
 
 
 def _shape(layout: Layout) -> tuple[int, int]:
-    """Rows and columns of blocks."""
+    """The number of rows and of columns of blocks."""
     return -(-layout.height // layout.block_height), -(-layout.width // layout.block_width)
 
 
 def add_table(encoded: bytes) -> bytes:
     """Adds the table of lengths to a file with a restart marker after each block.
 
-    Unchanged if it is not such a file, or has more blocks than a segment can list.
+    A file of another kind, or with more blocks than a segment can list, is returned unchanged.
     """
     layout = read_layout(encoded)
     rows, columns = _shape(layout)
@@ -159,7 +164,7 @@ def add_table(encoded: bytes) -> bytes:
 
 
 def _block_ends(encoded: bytes, layout: Layout) -> np.ndarray | None:
-    """Where each block ends, its marker included, int64 [rows, columns]; None without a table."""
+    """The end of each block and its marker, int64 [rows, columns]; None without a good table."""
     if layout.table is None or layout.restart_interval != 1:
         return None
     ends = np.frombuffer(encoded[layout.table], ">u2").cumsum(dtype=np.int64) + layout.scan_at
@@ -171,12 +176,13 @@ def _block_ends(encoded: bytes, layout: Layout) -> np.ndarray | None:
 
 def _cut_blocks(
     encoded: bytes, layout: Layout, ends: np.ndarray, box: tuple[int, int, int, int]
-) -> tuple[bytearray, int, int]:
+) -> Cut:
+    """Keeps the blocks that `box` touches; each row of them lies in one piece."""
     top, left, height, width = box
     first_row, last_row = top // layout.block_height, (top + height - 1) // layout.block_height
     first, last = left // layout.block_width, (left + width - 1) // layout.block_width
     kept = ends[first_row : last_row + 1, first : last + 1]
-    # A row of kept blocks lies in one piece. It begins where the block before it ends.
+    # A piece begins where the block before it ends.
     if first > 0:
         starts = ends[first_row : last_row + 1, first - 1].tolist()
     else:
@@ -199,4 +205,4 @@ def _cut_blocks(
     new_width = min(layout.width, (last + 1) * layout.block_width) - column
     at = layout.size_at
     file[at : at + 4] = new_height.to_bytes(2, "big") + new_width.to_bytes(2, "big")
-    return file, row, column
+    return Cut(file, row, column, new_height, new_width)
