@@ -1,4 +1,7 @@
-"""Reads batches ahead in threads, and copies them to the devices before they are asked for."""
+"""Prefetches batches: reads them in threads, and copies them to the devices before their turn.
+
+It works for any pure function from a number to a batch of this process, as a dictionary of arrays.
+"""
 
 import collections
 import contextlib
@@ -17,24 +20,30 @@ from inception_jax.runtime.devices import to_devices
 # Batches whose copy to the devices has begun before they are asked for.
 PREFETCHED = 2
 
-# Of images in memory, in bytes: JAX takes them over without a copy where the device is the CPU.
+# In bytes, of images in memory: JAX takes them over without a copy where the device is the CPU.
 ALIGNMENT = 64
 
-HostBatch = dict[str, Any]  # of NumPy's arrays
-DeviceBatch = dict[str, Any]  # of JAX's arrays
+HostBatch = dict[str, Any]  # NumPy arrays, or tuples of them: the rows of this process
+DeviceBatch = dict[str, Any]  # the same as JAX arrays: the rows of all processes
 
 
 class BufferPool:
     """Arrays of one shape whose memory is used again once nobody holds them.
 
-    The system zeroes fresh memory, which for a batch takes a tenth of the time of making it.
+    The system zeroes fresh memory, which for a batch takes a tenth of the time of making it. A pool
+    grows to the largest number of arrays that were held at one time. Threads may share it.
     """
 
     def __init__(self, shape: tuple[int, ...]):
+        """Makes an empty pool for uint8 arrays of this shape."""
         self._shape, self._free = shape, collections.deque[bytearray]()
 
     def take(self) -> np.ndarray:
-        """uint8 of the shape, with anything in it."""
+        """An array that nobody else holds: uint8 of the pool's shape, with anything in it.
+
+        It is not given back: its memory is free when it and all views of it are gone, those that
+        JAX holds, too.
+        """
         size = math.prod(self._shape)
         try:
             memory = self._free.pop()
@@ -48,12 +57,12 @@ class BufferPool:
 
 
 def batches_waiting(threads: int) -> int:
-    """Batches that are read or being read before they are asked for."""
+    """The number of batches on the host that are read, or being read, before they are asked for."""
     return threads + 1
 
 
 def process_part(batch_size: int) -> slice:
-    """Which rows of a global batch this process reads."""
+    """The rows of a global batch that this process reads."""
     share = batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
@@ -62,23 +71,35 @@ def process_part(batch_size: int) -> slice:
 def read_ahead(
     read: Callable[[int], HostBatch], start: int, stop: int, threads: int, mesh: Mesh
 ) -> Iterator[Iterator[DeviceBatch]]:
-    """Maps `read` over numbers in threads, in order; a whole batch is one unit of work.
+    """Prefetches the batches read(start), ..., read(stop - 1), in this order.
 
-    Closed at the end of the block, so that no thread outlives it.
+    The threads end with the block.
+
+    Args:
+      read: from a number to this process' rows of that batch; it is called in threads, and its
+        result may depend on nothing but the number.
+      start: the first number.
+      stop: the number after the last one.
+      threads: a batch is read by one of them.
+      mesh: the devices that share each batch.
+
+    Yields:
+      An iterator over the batches on the devices.
     """
     numbers = grain.MapDataset.range(start, stop).map(read)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=batches_waiting(threads))
     iterator = iter(numbers.to_iter_dataset(options))
     try:
-        yield _on_devices(to_devices(batch, mesh) for batch in iterator)
+        yield _prefetch(to_devices(batch, mesh) for batch in iterator)
     finally:
         iterator.close()
 
 
-def _on_devices(batches: Iterator[DeviceBatch]) -> Iterator[DeviceBatch]:
-    waiting: collections.deque[DeviceBatch] = collections.deque()
+def _prefetch(batches: Iterator[DeviceBatch]) -> Iterator[DeviceBatch]:
+    """Takes PREFETCHED batches more than were asked for: taking one begins its copy."""
+    taken: collections.deque[DeviceBatch] = collections.deque()
     for batch in batches:
-        waiting.append(batch)
-        if len(waiting) > PREFETCHED:
-            yield waiting.popleft()
-    yield from waiting
+        taken.append(batch)
+        if len(taken) > PREFETCHED:
+            yield taken.popleft()
+    yield from taken
