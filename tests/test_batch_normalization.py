@@ -15,7 +15,7 @@ EPSILON = 1e-3
 
 
 def make(kind: Any) -> Any:
-    """With scales, biases and statistics that are not the initial ones."""
+    """A layer with scales, biases and statistics that are not the initial ones."""
     layer = kind(5, momentum=0.9, epsilon=EPSILON, rngs=nnx.Rngs(0))
     values = np.random.default_rng(1).uniform(0.5, 1.5, (4, 5)).astype(np.float32)
     for name, value in zip(("scale", "bias", "mean", "var"), values, strict=True):
@@ -59,7 +59,7 @@ def test_values_statistics_and_gradients_are_flaxs():
 
 
 def test_the_gradient_is_that_of_finite_differences():
-    """In float64, of the plain formula."""
+    """The differences are those of the plain formula, in float64."""
     x = images()
     scale, bias = np.random.default_rng(2).uniform(-1, 1, (2, 5))
     weights = np.cos(np.arange(x.size)).reshape(x.shape)
@@ -70,8 +70,8 @@ def test_the_gradient_is_that_of_finite_differences():
         return np.sum(weights * y)
 
     def ours(x: jax.Array) -> jax.Array:
-        of_channels = (jnp.asarray(values, jnp.float32) for values in (scale, bias))
-        y, _, _ = batch_norm_relu(x, *of_channels, EPSILON)
+        s, b = (jnp.asarray(values, jnp.float32) for values in (scale, bias))
+        y, _, _ = batch_norm_relu(x, s, b, EPSILON)
         return jnp.sum(y * jnp.asarray(weights, jnp.float32))
 
     gradient = np.asarray(jax.jit(jax.grad(ours))(x.astype(np.float32)))

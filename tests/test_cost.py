@@ -1,4 +1,4 @@
-"""The arithmetic of costs against what the traced computation does, layer by layer."""
+"""The arithmetic of costs against the traced computation, layer by layer."""
 
 import dataclasses
 import functools
@@ -50,7 +50,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def load(file: str) -> GoogLeNetConfig:
-    """The network of a config; what it asks the data for is 10 classes and 64 pixels."""
+    """The network of a config; where the data decides, 10 classes and 64 pixels."""
     asks = configuration.load(file)
     known = {"model.num_classes": 10, "data.image_size": 64}
     fields = configuration.flatten(asks.to_dict())
@@ -131,7 +131,7 @@ def test_images_too_small_for_the_auxiliary_heads_are_refused():
 
 
 def test_describe_loads_neither_jax_nor_the_libraries_of_data():
-    """They are most of a second, and more than the rest of the command takes."""
+    """Their imports take most of a second, more than the rest of the command."""
     code = (
         "import sys; from inception_jax import describe; "
         "flags = describe.make_parser().parse_args(['--config', 'configs/googlenet.py']); "

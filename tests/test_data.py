@@ -209,7 +209,7 @@ def test_batches_do_not_share_memory_while_they_are_held(fake):
 
 
 class Broken:
-    """A source whose chosen examples are no images."""
+    """A source whose chosen examples are not images."""
 
     def __init__(self, source, bad):
         self._source, self._bad = source, set(bad)
@@ -279,7 +279,7 @@ def test_an_evaluation_stops_at_a_bad_image_or_counts_it_as_wrong(digits):
 
 
 def test_an_evaluation_batch_has_all_crops_for_each_network_and_its_classes(digits):
-    """Of two networks that are shown images of other sizes; the last batch is filled up."""
+    """Two networks take images of different sizes; the last batch is filled up."""
     source, config = open_source(digits, "test[:5]", 10), configuration.load("configs/digits.py")
     geometries = (Geometry(14, 16, "short_side", "area"), Geometry(12, 12, "squeeze", "bilinear"))
     wanted = evaluation_input(

@@ -1,4 +1,4 @@
-"""Initial values: their distribution, and what they do and do not depend on."""
+"""Initial values: their distribution; they depend on the seed and on names alone."""
 
 import functools
 

@@ -31,7 +31,10 @@ OPERATIONS: dict[str, tuple[Any, tuple[tuple[int, ...], ...]]] = {
     "add_bias": (add_bias, (IMAGES, CHANNELS)),
     "channel_sums": (channel_sums, (IMAGES,)),
     "local_response_norm": (lambda x: local_response_norm(30 * x), (IMAGES,)),
-    "batch_norm_relu": (lambda *xs: batch_norm_relu(*xs, 1e-3), (IMAGES, CHANNELS, CHANNELS)),
+    "batch_norm_relu": (
+        lambda x, s, b: batch_norm_relu(x, s, b, 1e-3),
+        (IMAGES, CHANNELS, CHANNELS),
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Layers against direct float64 computations, at every edge."""
+"""Layers against direct float64 computations, edges included."""
 
 import functools
 import math

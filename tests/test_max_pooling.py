@@ -1,4 +1,4 @@
-"""Max pool as it runs on a CPU against XLA's own, in several chunks."""
+"""The CPU's max pool against XLA's own, in several chunks."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from inception_jax.models.kernels.max_pooling import max_pool
 
 
 def compare(ours, xlas, *arguments):
-    """Values, and gradients to all arguments for a gradient that is another at each output."""
+    """Compares values, and gradients to all arguments, each output weighted differently."""
 
     @jax.jit
     def compute(*arguments):

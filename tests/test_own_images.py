@@ -298,7 +298,7 @@ def test_splits_are_told_from_classes(command, tmp_path):
     shutil.rmtree(tmp_path / "splits" / "validation")
     write_images(tmp_path / "splits" / "extra", ("a", "b"), seed=9)
     line = command.fails(*prepare, "--images", tmp_path / "splits", exit_code=1)
-    assert "has folders of splits, and extra, which is none" in line
+    assert "has folders of splits, and extra, which is not one" in line
 
 
 @pytest.mark.parametrize(

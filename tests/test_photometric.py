@@ -20,7 +20,7 @@ apply = jax.jit(photometric.apply)
 
 @jax.jit
 def draw(seed: int, epochs: jax.Array, indices: jax.Array) -> Distortion:
-    """The paper's draws."""
+    """Draws with the paper's config."""
     return photometric.draw(seed, epochs, indices, PAPER)
 
 

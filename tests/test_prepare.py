@@ -57,7 +57,7 @@ def keys(folder: Path) -> dict[str, list[tuple[str, int]]]:
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None:
-    """Until the condition holds; fails if the process ends before."""
+    """Waits until the condition holds; fails if the process ends before."""
     deadline = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -66,7 +66,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """What TFDS calls folders that it is writing."""
+    """The folders that TFDS is writing, by their name."""
     return [path for path in folder.glob("*/*") if "incomplete" in path.name]
 
 
@@ -82,13 +82,13 @@ def archives(tmp_path_factory) -> Path:
 
 
 def killed(data_dir: Path) -> Path:
-    """What a killed preparation left, in TFDS's naming."""
+    """A folder that a killed preparation left, named as TFDS does."""
     return (data_dir / VERSION_FOLDER).with_name("incomplete.A1B2C3_5.1.0")
 
 
 @pytest.fixture(scope="module")
 def from_archives(command, archives, tmp_path_factory) -> tuple[Path, str]:
-    """What `prepare ilsvrc2012` makes of them where it was killed before, and what it says."""
+    """The results and messages of `prepare ilsvrc2012` on archives, after a kill."""
     data_dir = tmp_path_factory.mktemp("from_archives")
     killed(data_dir).mkdir(parents=True)
     (killed(data_dir) / "half a shard").touch()
@@ -279,7 +279,7 @@ def refusal(command, images, tmp_path) -> Callable[..., str]:
 
 def test_a_folder_that_is_no_wnid_is_named(images, refusal):
     shutil.copytree(images / "train" / "n01440764", images / "train" / "tench")
-    assert f"{images / 'train' / 'tench'} is no WNID of ILSVRC2012" in refusal()
+    assert f"{images / 'train' / 'tench'} is not named by a WNID of ILSVRC2012" in refusal()
 
 
 def test_a_validation_file_without_a_label_is_named(images, refusal):
@@ -770,7 +770,7 @@ def validation_alone(images: Path) -> None:
         (an_empty_class, "no images in {images}/empty"),
         (a_class_of_one, "class c has one image: two are needed"),
         (a_class_only_in_validation, "class stranger is in validation and not in train"),
-        (validation_alone, "{images} has a folder for validation, but none for train"),
+        (validation_alone, "{images} has a folder for validation, but not for train: add it"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -867,13 +867,13 @@ def no_gzip(folder: Path) -> str:
 def wrong_magic(folder: Path) -> str:
     path = folder / "t10k-images-idx3-ubyte"
     path.write_bytes(b"\0\0\x0d\x03" + path.read_bytes()[4:])
-    return f"{path} is no IDX file of 40x28x28 bytes"
+    return f"{path} is not an IDX file of 40x28x28 bytes"
 
 
 def wrong_count(folder: Path) -> str:
     path = folder / "t10k-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-784])
-    return f"{path} is no IDX file of 40x28x28 bytes"
+    return f"{path} is not an IDX file of 40x28x28 bytes"
 
 
 @pytest.mark.parametrize("spoil", [missing, truncated_gzip, no_gzip, wrong_magic, wrong_count])

@@ -5,8 +5,8 @@ import os
 # Larger images are refused before memory is taken: 178 million, as in Pillow (a 512 MB picture).
 MAX_PIXELS = 178_956_970
 
-# OpenCV reads it once, when it is loaded, and without it takes gigabytes for a forged header.
+# OpenCV reads this once, when it is loaded. Without it a forged header costs gigabytes.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 
-# Images that cannot be read are named by who reads them, in one line.
+# Whoever reads an unreadable image names it in one line: OpenCV need not.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

@@ -1,4 +1,4 @@
-"""Image files in folders."""
+"""Finds image files in folders."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def is_image(path: Path) -> bool:
-    """By its name alone, in any case."""
+    """True if a file's name ends as an image's does, in any case."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -20,7 +20,7 @@ def walk(folder: Path) -> Iterator[Path]:
     Links are followed, to each folder once and never to one that has this one in it.
 
     Raises:
-      OSError: a folder that may not be read; os.walk alone would pass over it.
+      OSError: a folder may not be read; os.walk alone would pass over it.
     """
 
     def fail(error: OSError) -> None:
@@ -38,10 +38,10 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def find(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files themselves, and of folders all image files below them, sorted.
+    """Yields the files among `paths`, and all image files below the folders, sorted.
 
     Raises:
-      UserError: a path that is not there, or a folder without images.
+      UserError: a path is not there, or a folder has no images.
     """
     for path in paths:
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""The size of the network's input that fits a data set."""
+"""Chooses a size of the network's input that fits a data set."""
 
 import statistics
 
@@ -10,10 +10,10 @@ SMALLEST, LARGEST, STEP = 32, 224, 32  # pixels
 
 
 def fitting_size(source: Source) -> int:
-    """A size for the network's input, in pixels, from a sample of the images.
+    """The median shorter side of a sample of images in pixels, to a multiple of STEP in range.
 
     Raises:
-      UserError: none of them is readable.
+      UserError: no image of the sample is readable.
     """
     sides = []
     for example in source.read(spread(len(source))):

@@ -1,4 +1,4 @@
-"""Where examples come from: ArrayRecord files prepared through TFDS, image files, random images."""
+"""Sources of examples: ArrayRecord files prepared through TFDS, image files, random images."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from inception_jax.errors import UsageError, UserError
 
-# What `prepare` makes of its own, other than folders: name of the data set, and of its preparation.
+# Data sets with a preparation of their own: the name of the data set, and of the preparation.
 PREPARED_BY = {"digits": "digits", "fashion_mnist": "fashion_mnist", "imagenet2012": "ilsvrc2012"}
 
 # Test sets with the classes of imagenet2012 that TFDS prepares (from a network).
@@ -21,15 +21,15 @@ TEST_SETS = ("imagenet_v2", "imagenet2012_real", "imagenet_a", "imagenet_r", "im
 
 
 class UnlabelledError(UserError):
-    """A split that has no labels, as TFDS's test split of imagenet2012."""
+    """A split without labels, as TFDS's test split of imagenet2012."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An image file as it is stored, its class numbers, and what to call it in messages.
+    """An image file as it is stored, its class numbers, and its name in messages.
 
-    A training image has one class; a test image may show several (imagenet2012_real), or none that
-    is known.
+    A training image has one class; a test image may have several (imagenet2012_real), or no known
+    one.
     """
 
     encoded: bytes
@@ -38,7 +38,11 @@ class Example:
 
     @property
     def label(self) -> int:
-        """The only class; raises UserError if there are more or none."""
+        """The only class.
+
+        Raises:
+          UserError: there are several, or none.
+        """
         if len(self.labels) != 1:
             raise UserError(
                 f"{self.name} has {len(self.labels)} labels: such data is for evaluation alone"
@@ -49,28 +53,31 @@ class Example:
 class Source(Protocol):
     """A split of a data set with random access by example number."""
 
-    class_names: tuple[str, ...]  # of the class numbers
+    class_names: tuple[str, ...]  # by class number
     fingerprint: str  # changes when the data changes
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: Iterable[int]) -> list[Example]: ...
+    def read(self, indices: Iterable[int]) -> list[Example]:
+        """The examples with these numbers, in this order. Several threads may call it at a time."""
+        ...
 
 
 def open_source(
     data: ConfigDict, split: str, num_classes: int, *, fewer_classes: bool = False
 ) -> Source:
-    """Opens a split (slices allowed: "test[:100]") of what `config.data` names.
+    """Opens a split, or a slice of one ("test[:100]"), of the data that the config names.
 
     Args:
-      data: the config's section.
+      data: the config's section `data`.
       split: in TFDS's notation.
-      num_classes: of the model; 0 takes what the data has.
-      fewer_classes: whether the data may have fewer than the model.
+      num_classes: of the model; 0 takes those of the data.
+      fewer_classes: the data may have fewer than the model.
 
     Raises:
       UserError: the data is not there, or not readable by index.
-      UsageError: an unknown source or split; data with another number of classes than the model.
+      UsageError: an unknown or empty split, an unknown source, or another number of classes than
+        the model's.
     """
     source: Source
     match data.source:
@@ -101,7 +108,7 @@ def open_source(
 
 
 def spread(examples: int) -> range:
-    """At most 64 example numbers over the whole split: a sample that is cheap to read."""
+    """At most 64 example numbers, spread over the split: a sample that is cheap to read."""
     return range(0, examples, max(1, examples // 64))[:64]
 
 
@@ -134,6 +141,7 @@ class FakeSource:
         return len(self._indices)
 
     def read(self, indices: Iterable[int]) -> list[Example]:
+        """The examples with these numbers, made anew at each call."""
         return [self._example(self._indices[index]) for index in indices]
 
     def _example(self, index: int) -> Example:
@@ -146,7 +154,7 @@ class FakeSource:
 
 
 class FileSource:
-    """Image files without labels."""
+    """Image files without labels, in the order of their paths."""
 
     def __init__(self, paths: Sequence[Path]):
         self._paths = paths
@@ -157,5 +165,6 @@ class FileSource:
         return len(self._paths)
 
     def read(self, indices: Iterable[int]) -> list[Example]:
+        """The files with these numbers, without classes."""
         chosen = [self._paths[index] for index in indices]
         return [Example(path.read_bytes(), (), str(path)) for path in chosen]

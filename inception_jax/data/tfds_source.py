@@ -1,4 +1,4 @@
-"""Examples from ArrayRecord files that were prepared through TFDS."""
+"""Reads examples from ArrayRecord files that were prepared through TFDS."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from inception_jax.errors import UsageError, UserError
 
 
 class TfdsSource:
-    """ArrayRecord files as TFDS lays them out. Imports no TensorFlow."""
+    """A split of ArrayRecord files as TFDS lays them out. Imports no TensorFlow."""
 
     def __init__(self, builder: Any, split: str):
         """Opens a split of a TFDS builder; see `from_config` and `from_folder`."""
@@ -30,7 +30,7 @@ class TfdsSource:
 
     @classmethod
     def from_config(cls, data: ConfigDict, split: str) -> "TfdsSource":
-        """The newest version in `data_dir`/`name`."""
+        """Opens the newest version in `data_dir`/`name`; see `open_source`."""
         data_dir = paths.to_path(data.data_dir, "data.data_dir")
         folder = data_dir / data.name
         with _errors(folder):
@@ -53,7 +53,7 @@ class TfdsSource:
 
     @classmethod
     def from_folder(cls, folder: Path, split: str) -> "TfdsSource":
-        """A version folder, the one with dataset_info.json."""
+        """Opens a version folder, which has the file dataset_info.json."""
         with _errors(folder):
             builder = tfds.core.read_only_builder.builder_from_directory(str(folder))
             return cls(builder, split)
@@ -75,6 +75,11 @@ class TfdsSource:
         return len(self._records)
 
     def read(self, indices: Iterable[int]) -> list[Example]:
+        """The examples with these numbers, in this order.
+
+        Raises:
+          UserError: a label is not one of the classes, or an example has none.
+        """
         # One by one: reading many at once starts threads, in the way of those that decode.
         return [self._example(index, self._records[index]) for index in map(int, indices)]
 
@@ -93,10 +98,10 @@ class TfdsSource:
 
 
 def check_features(builder: Any) -> tuple[str, tfds.features.ClassLabel]:
-    """The name of the feature with the labels, and what they are.
+    """The name of the feature that holds the labels, and its classes.
 
     Raises:
-      UsageError: the examples of a TFDS builder are not an image and its class or classes.
+      UsageError: the examples of the builder are not an image and its class or classes.
     """
     features = dict(builder.info.features)
     if isinstance(features.get("image"), tfds.features.Image):
@@ -113,7 +118,7 @@ def check_features(builder: Any) -> tuple[str, tfds.features.ClassLabel]:
 
 
 def _how_to_prepare(name: str) -> str:
-    """The command line of `prepare` for a data set; see there for the flags that it wants."""
+    """The arguments of the command `prepare` that make a data set."""
     builder = name.partition("/")[0]
     if builder in TEST_SETS:
         return f"tfds --name {name}"
@@ -126,8 +131,9 @@ def _open(builder: Any, split: str) -> Any:
         return builder.as_data_source(split, decoders=decoders)
     except NotImplementedError:  # TFDS, of a file format like TFRecord
         raise UserError(
-            f"{builder.data_path} is no ArrayRecord, which is read by index: prepare it again; "
-            f"prepare ilsvrc2012 --manual_dir {builder.data_path} with another --data_dir converts"
+            f"{builder.data_path} is not in ArrayRecord files, which are read by index: prepare it "
+            f"again; prepare ilsvrc2012 --manual_dir {builder.data_path} with another --data_dir "
+            "converts it"
         ) from None
     except ValueError:
         raise UsageError(
@@ -138,7 +144,7 @@ def _open(builder: Any, split: str) -> Any:
 
 @contextlib.contextmanager
 def _errors(folder: Path) -> Iterator[None]:
-    """The libraries have no class of errors for damaged files."""
+    """Turns the errors of damaged files into one line: the libraries have no class for them."""
     try:
         yield
     except UserError:

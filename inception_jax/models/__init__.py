@@ -1,1 +1,1 @@
-"""The networks as Flax NNX modules, and what they cost."""
+"""The networks as Flax NNX modules, and their costs."""

@@ -4,7 +4,7 @@ Two 3x3 convolutions for each 5x5, a third module at 28x28, average pools in mos
 modules with stride 2 (3c, 4e) in place of pools between them. As the published weights have it
 (Caffe's BN-Inception, ported as `bninception`), 4c and 4d have 128 filters after their pool, and so
 608 channels, where the figure prints 576; and the first convolution is an ordinary one, where the
-paper's is separable. Names are theirs.
+paper's is separable. The names are those of the published weights.
 """
 
 import dataclasses

@@ -165,5 +165,5 @@ def _norm_relu(norms: Sequence[BatchNormReLU], x: jax.Array, train: bool) -> jax
 
 
 def _ends(channels: Sequence[int]) -> list[int]:
-    """Where parts with so many channels end, but for the last: the places for jnp.split."""
+    """The indices at which jnp.split cuts channels into parts of these sizes."""
     return list(itertools.accumulate(channels))[:-1]

@@ -12,7 +12,7 @@ from inception_jax.models.tables import AUXILIARY_FILTERS, FULLY_CONNECTED_UNITS
 
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
-    """One row: its output shape without the batch, its parameters, multiply-adds for one image."""
+    """The costs of one row for one image; `output` is a shape without the batch."""
 
     name: str
     output: tuple[int, ...]
@@ -22,9 +22,10 @@ class LayerCost:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkCost:
-    """Costs at inference for one image; `training_parameters` includes the auxiliary heads.
+    """The costs of a network at inference for one image.
 
-    Multiply-adds are those of convolutions and linear layers, as the paper counts them.
+    `training_parameters` includes the auxiliary heads. Multiply-adds are those of convolutions and
+    linear layers, as the paper counts them.
     """
 
     parameters: int
@@ -40,7 +41,7 @@ class _Cost(NamedTuple):
 
 
 def network_cost(config: GoogLeNetConfig) -> NetworkCost:
-    """Counts what a network has and does, without building it.
+    """Counts parameters and multiply-adds of a network, without building it.
 
     Raises:
       UsageError: the images are too small for the auxiliary heads.
@@ -73,7 +74,7 @@ def _layer(name: str, output: tuple[int, ...], *costs: _Cost) -> LayerCost:
 
 
 def _convolutions(row: Row, x: Maps, config: GoogLeNetConfig) -> Iterator[_Cost]:
-    """The cost of each convolution of a row that sees `x`."""
+    """The cost of each convolution of a row with the input `x`."""
     for branch in row.branches if isinstance(row, ModuleRow) else ((row,),):
         y = x
         for part in branch:
@@ -107,7 +108,7 @@ def _main_head(x: Maps, config: GoogLeNetConfig) -> tuple[LayerCost, LayerCost]:
 
 
 def _auxiliary_parameters(pooled: Maps, config: GoogLeNetConfig) -> int:
-    """Counts the parameters of a head whose convolution sees `pooled`."""
+    """Counts the parameters of an auxiliary head whose convolution has the input `pooled`."""
     maps = Maps(pooled.size, config.scale(AUXILIARY_FILTERS))
     hidden = config.scale(FULLY_CONNECTED_UNITS)
     costs = (

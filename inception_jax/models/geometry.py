@@ -13,17 +13,17 @@ Rule = Callable[[int, int, int], Padding]
 
 
 def valid(size: int, window: int, stride: int) -> Padding:
-    """No padding: windows lie inside."""
+    """Pads nothing: windows lie inside."""
     return 0, 0
 
 
 def half(size: int, window: int, stride: int) -> Padding:
-    """Half a window on both sides."""
+    """Pads half a window on both sides."""
     return (window - 1) // 2, (window - 1) // 2
 
 
 def covering(size: int, window: int, stride: int) -> Padding:
-    """All after the last pixel, so that some window covers it (Caffe's "ceil").
+    """Pads after the last pixel, so that some window covers it (Caffe's "ceil").
 
     Where the stride is larger than the window, the pixels between windows stay uncovered: the last
     window starts inside the image.
@@ -33,7 +33,10 @@ def covering(size: int, window: int, stride: int) -> Padding:
 
 
 def same(size: int, window: int, stride: int) -> Padding:
-    """TensorFlow's: size / stride windows, rounded up, and half of the pixels they lack before."""
+    """Pads as TensorFlow does, for size / stride windows, rounded up.
+
+    Half of the pixels that they lack are before the first pixel.
+    """
     missing = _missing(size, window, stride, math.ceil(size / stride))
     return missing // 2, missing - missing // 2
 

@@ -44,7 +44,11 @@ class GoogLeNet(nnx.Module):
     """
 
     def __init__(self, config: GoogLeNetConfig, *, rngs: nnx.Rngs):
-        """Raises UsageError where the images are too small for the auxiliary heads."""
+        """Builds the layers.
+
+        Raises:
+          UsageError: the images are too small for the auxiliary heads.
+        """
         self.config = config
         dense: dict[str, Any] = {"dtype": jnp.dtype(config.dtype), "rngs": rngs}
         unit = dense | {
@@ -75,9 +79,9 @@ class GoogLeNet(nnx.Module):
         x = images.astype(self.config.dtype)
         auxiliary = []
         for row, pool in _with_following_pools(self.config.rows()):
-            layer = functools.partial(lookup(self, row.name), train=train)
+            layer = functools.partial(_lookup(self, row.name), train=train)
             if pool is not None:
-                maxima = functools.partial(lookup(self, pool.name), train=train)
+                maxima = functools.partial(_lookup(self, pool.name), train=train)
                 layer = functools.partial(layer, following_pool=jax.named_scope(pool.name)(maxima))
             with jax.named_scope(row.name):
                 x = layer(x)
@@ -100,7 +104,7 @@ class GoogLeNet(nnx.Module):
         """
         x = images.astype(self.config.dtype)
         for row in self.config.rows():
-            x = lookup(self, row.name)(x, train=False)
+            x = _lookup(self, row.name)(x, train=False)
             yield row.name, x
 
 
@@ -141,6 +145,6 @@ def _attach(root: nnx.Module, name: str, layer: nnx.Module) -> None:
     setattr(root, last, layer)
 
 
-def lookup(root: nnx.Module, name: str) -> Any:
+def _lookup(root: nnx.Module, name: str) -> Any:
     """The layer of a network with a name like inception_3a/3x3."""
     return functools.reduce(getattr, name.split("/"), root)

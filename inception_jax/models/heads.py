@@ -43,7 +43,7 @@ class AuxiliaryHead(nnx.Module):
         self.classifier = nnx.Linear(hidden, config.num_classes, **dense)
 
     def __call__(self, x: jax.Array, *, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
-        """float32 logits [batch, classes], from a module's output; `rngs` draws the dropout."""
+        """The logits, float32 [batch, classes], of a module's output; `rngs` draws the dropout."""
         x = self.pool(x, train=train)
         with jax.named_scope("conv"):
             x = self.conv(x, train=train)
@@ -75,7 +75,7 @@ class MainHead(nnx.Module):
         self.classifier = nnx.Linear(hidden, config.num_classes, **dense)
 
     def __call__(self, x: jax.Array, *, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
-        """float32 logits [batch, classes], from the features; `rngs` draws the dropout."""
+        """The logits, float32 [batch, classes], of the features; `rngs` draws the dropout."""
         if hasattr(self, "pool"):
             with jax.named_scope("pool"):
                 x = self.pool(x, train=train)
@@ -89,5 +89,5 @@ class MainHead(nnx.Module):
 
 
 def _flatten(x: jax.Array) -> jax.Array:
-    """[batch, height, width, channels] -> [batch, features], in that order (Caffe's is C, H, W)."""
+    """Turns [batch, height, width, channels] into [batch, features] (Caffe's order is C, H, W)."""
     return x.reshape(x.shape[0], -1)

@@ -1,4 +1,4 @@
-"""The values that a network starts from, as a function of (seed, parameter name).
+"""The initial values of a network, as a function of (seed, parameter name).
 
 Drawn on the host with a counter-based generator: the same on every platform and library version,
 the same for a layer whatever else the network contains (so that an ablation starts where its base
@@ -32,7 +32,7 @@ INITIALIZATIONS = {
 
 
 def initial_values(abstract: Any, initialization: str, seed: int) -> Any:
-    """Fills a tree of parameters and batch statistics.
+    """Makes the initial values for a tree of parameters and batch statistics.
 
     Args:
       abstract: nested dictionaries with leaves that have a shape and a dtype.
@@ -67,7 +67,7 @@ def initial_values(abstract: Any, initialization: str, seed: int) -> Any:
 
 
 def _uniform(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """float64 draws in [0, 1) for the kernel of the layer `name`."""
+    """Draws for the kernel of the layer `name`: float64 in [0, 1)."""
     stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     bits = np.random.Philox(key=[seed, stream]).random_raw(math.prod(shape))
     return (bits >> np.uint64(11)).reshape(shape) * 2.0**-53

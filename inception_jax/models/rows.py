@@ -7,10 +7,9 @@
 import dataclasses
 from typing import NamedTuple
 
-# Of the pools of branches.
-POOL_WINDOW = 3  # pixels (section 4)
-# With stride 2 Caffe's max pool covers the last column of an even size in the same way; of an odd
-# one its output would not fit those of the convolutions beside it.
+POOL_WINDOW = 3  # pixels, of the pools of branches (section 4)
+# Their padding. With stride 2 and an even size Caffe's max pool covers the last column in the same
+# way; of an odd size its output would not fit those of the convolutions beside it.
 POOL_PADDING = {"max": "same", "average": "zeros"}
 
 
@@ -67,9 +66,11 @@ class ModuleRow:
     branches: tuple[Branch, ...]
 
     def channels(self, total: int) -> dict[str, slice]:
-        """{branch: its channels among the `total` of the module's output}.
+        """Finds each branch's channels among the `total` of the module's output.
 
-        A branch is called as its last layer, `3x3`, or `pool` where that passes its channels on.
+        Returns:
+          {branch: its channels}. A branch has the name of its last layer, `3x3`, or `pool` if that
+          is a pool, which passes on the channels of its input.
         """
         found: dict[str, slice] = {}
         start = 0

@@ -1,4 +1,4 @@
-"""Output shapes of rows, by arithmetic: what layers are built for, and what costs follow from."""
+"""Output shapes of rows by arithmetic, for building layers and for counting costs."""
 
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ class Maps(NamedTuple):
 
 
 def output_of(row: Row | Convolution | Pool, x: Maps, padding: str) -> Maps:
-    """Works out what a row, or a part of a branch, makes of `x`.
+    """The output of a row, or of a part of a branch.
 
     Args:
       row: the row or part.
@@ -62,7 +62,7 @@ def output_of(row: Row | Convolution | Pool, x: Maps, padding: str) -> Maps:
 
 
 def auxiliary_pool(config: GoogLeNetConfig, module: str, x: Maps) -> Maps:
-    """Works out what the first layer of an auxiliary head, an average pool, makes of `x`.
+    """The output of an auxiliary head's first layer, an average pool.
 
     Args:
       config: of the network.

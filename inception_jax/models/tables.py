@@ -43,7 +43,7 @@ class InceptionRow:
         )
 
     def reduced(self, large_kernel: int) -> ModuleRow:
-        """Figure 2b; `large_kernel` is that of the layer named 5x5, in pixels."""
+        """Figure 2b; `large_kernel` is the kernel of the layer named 5x5, in pixels."""
         return ModuleRow(
             self.name,
             (
@@ -145,7 +145,7 @@ ARCHITECTURES: dict[str, tuple[TableRow, ...]] = {
     "bn_inception": bn_inception.MODULES,
 }
 
-# Beginnings of the names of those modules that have no reductions.
+# How the names of the modules without reductions begin.
 NAIVE = {"reduced": (), "naive": ("inception_",), "naive_3": ("inception_3",)}
 
 AUXILIARY_HEADS = {"inception_4a": "loss1", "inception_4d": "loss2"}  # section 5

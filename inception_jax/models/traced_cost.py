@@ -13,9 +13,9 @@ from inception_jax.models.network import Network
 
 
 def training_multiply_adds(network: Network) -> int:
-    """Counts those of one image in a training step: forward, back to parameters and to inputs.
+    """Counts the multiply-adds of a training step for one image, forward and backward.
 
-    Auxiliary heads count. Back from the first layer to the images does not: nobody asks for that.
+    Auxiliary heads count. The gradient to the images does not: a step does not compute it.
     """
     forward = [count for _, _, count in equations(network, train=True)]
     first = next(count for count in forward if count)
@@ -50,7 +50,7 @@ def equations(network: Network, *, train: bool) -> Iterator[tuple[str, tuple[int
     """Traces the forward pass of one image.
 
     Yields:
-      Of each equation, in order: its scope (`inception_3a/3x3`), the shape of its output, and its
+      For each equation, in order: its scope (`inception_3a/3x3`), the shape of its output, and its
       multiply-adds, which only convolutions and matrix products have.
     """
     size = network.config.image_size
@@ -62,9 +62,9 @@ def equations(network: Network, *, train: bool) -> Iterator[tuple[str, tuple[int
 
 
 def _with_scopes(jaxpr: Any, scope: str) -> Iterator[tuple[str, Any]]:
-    """All equations with their full scope; calls (relu, reductions) are entered, then given too.
+    """Yields all equations with their full scope: those inside a call first, then the call.
 
-    Of forms that depend on the platform, the last: the default.
+    Of forms that depend on the platform it takes the last, which is the default.
     """
     for equation in jaxpr.eqns:
         inner = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))

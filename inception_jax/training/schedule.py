@@ -11,15 +11,25 @@ SCHEDULES = ("staircase", "cosine", "polynomial")
 def make_schedule(
     schedule: ConfigDict, *, total_steps: int, warmup_steps: int, decay_every_steps: int
 ) -> optax.Schedule:
-    """Builds `config.schedule`; durations are given in steps.
+    """Builds the schedule that the config names.
 
-    staircase: `decay_rate` at every `decay_every` (the paper's 4 % every 8 epochs).
+    staircase: times `decay_rate` at every `decay_every` (the paper's 4 % every 8 epochs).
     cosine, polynomial: from `learning_rate` after the warm-up to `final_learning_rate` at the end.
     All of them rise linearly from 0 during the warm-up; the staircase still counts from step 0.
-    A run that ends during its warm-up has the same rates as a longer one, and not `learning_rate`.
+    A run that ends during its warm-up has the same rates as a longer one, and never reaches
+    `learning_rate`.
+
+    Args:
+      schedule: the config's section.
+      total_steps: of the run.
+      warmup_steps: 0 for no warm-up.
+      decay_every_steps: of the staircase.
+
+    Returns:
+      A function of the step, from 0.
 
     Raises:
-      UsageError: an unknown name.
+      UsageError: the name is unknown.
     """
     peak, final = schedule.learning_rate, schedule.final_learning_rate
     decay_steps = max(1, total_steps - warmup_steps)  # 1 is never reached where the warm-up is all

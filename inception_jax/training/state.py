@@ -1,4 +1,4 @@
-"""All that a training run is at one moment: a plain tree of arrays."""
+"""The state of a training run: a plain tree of arrays."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from inception_jax.models.network import Network
 
 @flax.struct.dataclass
 class TrainState:
-    """Dictionaries of arrays with readable names: params["inception_3a"]["3x3_reduce"]["kernel"].
+    """Nested dictionaries of arrays: params["inception_3a"]["3x3_reduce"]["kernel"].
 
-    `step` counts finished updates, int32 scalar. `average` is empty when averaging is off,
-    otherwise {"params", "batch_stats"} with the Polyak average of both.
+    `step` is the number of finished updates, an int32 scalar. `average` is empty when averaging is
+    off, otherwise {"params", "batch_stats"} with the Polyak average of both.
     """
 
     step: Any
@@ -33,27 +33,37 @@ def initial_state(
     """The state before the first step, on the host."""
     params, batch_stats = network.initial(seed)
     average = {"params": params, "batch_stats": batch_stats} if averaging else {}
-    # As one program: by itself each zeroing of an array of another shape is compiled, 100 of them.
+    # As one program: otherwise the zeroing of each shape is compiled by itself, 100 of them.
     opt_state = jax.tree.map(np.asarray, jax.jit(optimizer.init)(params))
     return TrainState(np.int32(0), params, batch_stats, opt_state, average)
 
 
 def to_tree(state: TrainState) -> dict[str, Any]:
-    """Nested dictionaries only, as they are written to disk."""
+    """Turns a state into nested dictionaries alone, as they are written to disk."""
     return flax.serialization.to_state_dict(state)
 
 
 def from_tree(state: TrainState, tree: dict[str, Any]) -> TrainState:
-    """The inverse of `to_tree`; `state` gives the structure."""
+    """Turns nested dictionaries into a state of the same structure as `state`."""
     return flax.serialization.from_state_dict(state, tree)
 
 
 def update_average(average: Any, new: Any, step: jax.Array, start: int, decay: float) -> Any:
-    """Polyak averaging of the tree `new` after update number `step` (from 1).
+    """Adds the tree `new` to its Polyak average.
 
     With n updates averaged so far, average = d x average + (1 - d) x new with d = min(decay,
     n / (n + 1)): the plain mean at first, exponential once n exceeds 1 / (1 - decay). Up to `start`
-    the average follows the parameters, so that it is always usable.
+    the average is `new` itself, so that it is always usable.
+
+    Args:
+      average: the average so far.
+      new: a tree of the same structure.
+      step: the number of the update, from 1.
+      start: the number of the last update that is not averaged.
+      decay: in [0, 1).
+
+    Returns:
+      The new average.
     """
     averaged = jnp.maximum(step - start - 1, 0).astype(jnp.float32)
     keep = jnp.minimum(decay, averaged / (averaged + 1))

@@ -1,4 +1,4 @@
-"""Starting from the weights of another run (fine-tuning): `model.init_from`."""
+"""Starts a run from the weights of another one (fine-tuning): `model.init_from`."""
 
 import logging
 from typing import Any
@@ -19,20 +19,20 @@ _OPTIONAL = ("loss1", "loss2")  # heads that one of the two may lack
 def start_from(
     state: TrainState, checkpoint: Any, class_names: tuple[str, ...], mesh: Mesh
 ) -> TrainState:
-    """The state with the weights of a checkpoint, averaged ones where it has some.
+    """Fills an initial state with the weights of a checkpoint, the averaged ones if it has them.
 
-    Classifiers keep their initial values if the classes are others, and auxiliary heads if the
+    Classifiers keep their initial values if the classes differ, and auxiliary heads if the
     checkpoint has none.
 
     Args:
-      state: initial, on the host.
+      state: the initial state, on the host.
       checkpoint: path of a checkpoint directory.
       class_names: of the training data.
-      mesh: for loading.
+      mesh: the devices to load on.
 
     Raises:
-      UserError: it is no checkpoint, or damaged.
-      UsageError: its layers are other ones; each is named.
+      UserError: there is no good checkpoint at that path.
+      UsageError: its layers differ from the model's; each is named.
     """
     model = loaded_model.load(checkpoint, mesh)
     same_classes = model.class_names == class_names

@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class AppliedCrop:
-    """What was done to an image: a part of it was resized to a square, and perhaps mirrored."""
+    """The part of an image that was resized to a square, and perhaps mirrored."""
 
     box: tuple[float, float, float, float]  # left, top, right, bottom: pixel edges of the image
     size: int  # pixels, of the square

@@ -7,11 +7,11 @@ _STREAM = 2**32 - 1
 
 
 def sample_lambda(key: jax.Array, alpha: float) -> jax.Array:
-    """The share of the first image, one for the whole batch of a step: from Beta(alpha, alpha).
+    """Draws the share of the first image from Beta(alpha, alpha), once for a step's batch.
 
     Args:
-      key: of the step.
-      alpha: above 0; small ones give shares near 0 and 1.
+      key: the step's.
+      alpha: above 0; a small one gives shares near 0 and 1.
 
     Returns:
       float32 scalar in [0, 1].
@@ -20,13 +20,13 @@ def sample_lambda(key: jax.Array, alpha: float) -> jax.Array:
 
 
 def reverse_batch(values: jax.Array) -> jax.Array:
-    """What each example of a batch is mixed with: the one in its place counted from the end.
+    """Pairs each example of a batch with the one in its place counted from the end.
 
-    The order of a batch is random, and so is this: the same whatever the number of devices.
+    The order of a batch is random, and so are the pairs, whatever the number of devices.
     """
     return values[::-1]
 
 
 def mix(share: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
-    """share x first + (1 - share) x second: of images, or of losses."""
+    """share x first + (1 - share) x second, for images or losses."""
     return share * first + (1 - share) * second

@@ -1,4 +1,4 @@
-"""Photometric distortions, on the device under jit.
+"""Distorts the colours of training images, on the device under jit.
 
 The paper (section 6) takes those of Andrew Howard (arXiv 1312.5402): brightness, contrast and
 colour (saturation) in random order, each by a random factor, as PIL's ImageEnhance does them; then
@@ -29,7 +29,7 @@ EIGENVECTORS = (
 
 
 class Distortion(NamedTuple):
-    """What happens to each image of a batch."""
+    """The draws for each image of a batch."""
 
     order: jax.Array  # int32 [batch, 3]: 0 brightness, 1 contrast, 2 saturation, as applied
     factors: jax.Array  # float32 [batch, 3]: of brightness, contrast, saturation
@@ -37,7 +37,7 @@ class Distortion(NamedTuple):
 
 
 def draw(seed: int, epochs: jax.Array, indices: jax.Array, photometric: ConfigDict) -> Distortion:
-    """A pure function of (seed, epoch, example number), for each image of a batch.
+    """Draws the distortion of each image of a batch: pure in (seed, epoch, example number).
 
     Args:
       seed: of the run.
@@ -69,7 +69,8 @@ def apply(images: jax.Array, distortion: Distortion) -> jax.Array:
       distortion: of each image.
 
     Returns:
-      The same shape; in 0..255, but for the lighting, which is added last and not clipped.
+      float32 of the same shape; in 0..255, but for the lighting, which is added last and not
+      clipped.
     """
     luminance_weights = jnp.array(LUMINANCE, jnp.float32)
 
@@ -94,7 +95,17 @@ def distort(
     seed: int,
     photometric: ConfigDict,
 ) -> jax.Array:
-    """Draws and applies; the images as they are, in float32, where all is switched off."""
+    """Draws distortions and applies them, unless the config switches all of them off.
+
+    Args:
+      images: [batch, height, width, 3], RGB in 0..255, of any dtype.
+      epochs, indices: int [batch].
+      seed: of the run.
+      photometric: the config's section.
+
+    Returns:
+      float32 images of the same shape.
+    """
     images = images.astype(jnp.float32)
     off = all(
         tuple(photometric[name]) == (1.0, 1.0) for name in ("brightness", "contrast", "saturation")

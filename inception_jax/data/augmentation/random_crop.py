@@ -163,5 +163,5 @@ class TrainingCrop:
 
 
 def caffe_side(size: int) -> int:
-    """The side of the square that Caffe cuts its crop from, in pixels: 256 for 224, in proportion."""
+    """The side of the square that Caffe's crop of `size` pixels is cut from: 256 for 224."""
     return round(size * 256 / 224)

@@ -1,8 +1,8 @@
-"""Data sets to ArrayRecord files in TFDS's layout.
+"""Prepares data sets: ArrayRecord files in TFDS's layout.
 
-One module a data set, each with its docstring, `add_flags(parser)`, `prepare(flags) -> folder` and
-COMPLETE, the number of images in each split as far as it is known; `flags.data_dir` is where the
-folder goes.
+One module a data set. Each has a docstring for the help, `add_flags(parser)`, `prepare(flags) ->
+folder` and COMPLETE, the number of images in each split as far as it is known. The folder goes to
+`flags.data_dir`.
 """
 
 import os
@@ -10,10 +10,10 @@ from types import ModuleType
 
 from inception_jax.data.preparing import digits, fashion_mnist, folder, ilsvrc2012, tfds_builder
 
-# TensorFlow, where it is needed, is not to tell what it was compiled for.
+# Where TensorFlow is needed, it would tell what it was compiled for.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# What `prepare NAME` runs.
+# The module that `prepare NAME` runs.
 PREPARERS: dict[str, ModuleType] = {
     "digits": digits,
     "fashion_mnist": fashion_mnist,

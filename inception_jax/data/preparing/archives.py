@@ -1,4 +1,4 @@
-"""Archives from elsewhere: what is in them, before anything is done with it."""
+"""Checks archives from elsewhere before anything in them is read."""
 
 import tarfile
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from inception_jax.errors import UserError
 
 
 def check(file: IO[bytes], name: str) -> None:
-    """Reads the headers of a tar archive, and leaves the file at its beginning.
+    """Checks the members of a tar archive, and leaves the file at its beginning.
 
-    TFDS passes over the members that are refused here, without a word.
+    TFDS would pass over the members that are refused here, without a word.
 
     Args:
       file: the archive; it can be sought in.
       name: for the message.
 
     Raises:
-      UserError: a member is no file or folder, or its name leads out of the archive.
-      tarfile.TarError: it is no archive, or damaged.
+      UserError: a member is neither a file nor a folder, or its name leads out of the archive.
+      tarfile.TarError: the file is not an archive, or it is damaged.
     """
     with tarfile.open(fileobj=file, mode="r:*") as archive:
         for member in archive:
@@ -37,7 +37,7 @@ def check(file: IO[bytes], name: str) -> None:
 def checked(
     archives: Iterator[tuple[str, IO[bytes]]], name: str
 ) -> Iterator[tuple[str, IO[bytes]]]:
-    """The same archives in an archive, each checked before it is read."""
+    """Yields the archives that an archive holds, each checked before it is read."""
     for path, file in archives:
         check(file, f"{path} in {name}")
         yield path, file

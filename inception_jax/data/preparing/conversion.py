@@ -1,7 +1,7 @@
-"""A prepared data set into another one: TFRecord to ArrayRecord, and smaller images.
+"""Converts a prepared data set into another one: TFRecord to ArrayRecord, or smaller images.
 
-Shards are independent, so a conversion goes on where it was killed: a shard gets its name when it
-is complete, and the data set its dataset_info.json when all shards are.
+A conversion goes on where it was killed: a shard gets its name when it is complete, and the data
+set gets its dataset_info.json when all shards are.
 """
 
 import argparse
@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 Transform = Callable[[bytes], bytes]  # of a serialised tf.train.Example
 
 INFO = "dataset_info.json"
-_SOURCE = "converted_from.json"  # and without INFO: begun, and not finished
+_SOURCE = "converted_from.json"  # a folder with this and without INFO is not finished
 _CHUNK = 64  # records read at once
 
 JPEG_QUALITY = 90
-_JPEG_LONGEST = 65_500  # pixels, that libjpeg writes
+_JPEG_LONGEST = 65_500  # pixels of a side that libjpeg writes
 
 
 class _Shard(NamedTuple):
@@ -54,7 +54,7 @@ def convert(
       source: folder with dataset_info.json, of TFRecord (needs TensorFlow) or ArrayRecord files.
       target: folder of the new one; finished shards in it are kept.
       transform: applied to each example; None copies.
-      config_name: of the new one in TFDS's naming, `name/config_name`.
+      config_name: the second part of the new name in TFDS's naming, `name/config_name`.
 
     Raises:
       UserError: `target` was begun from other data, or a file of `source` is damaged or missing.
@@ -82,7 +82,7 @@ def convert(
 
 
 def _identity(source: Path) -> dict[str, str]:
-    """What changes when a set is prepared from other images: its descriptions and its sizes."""
+    """Hashes descriptions and file sizes, which other images would change."""
     digest = hashlib.sha256()
     for path in sorted(source.iterdir()):
         if path.name != _SOURCE and not path.name.startswith("."):
@@ -123,10 +123,10 @@ def _convert_shard(shard: _Shard, transform: Transform | None) -> None:
 
 
 def _read(shard: Path) -> Iterator[bytes]:
-    """The examples of a shard, still serialised.
+    """Yields the examples of a shard, still serialised.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the shard is damaged.
     """
     if ".tfrecord" in shard.name:
         import tensorflow as tf  # the extra `prepare`; ArrayRecord needs none
@@ -158,7 +158,7 @@ def _write_info(info: Any, source: Path, target: Path, config_name: str) -> None
 
 
 def add_short_side_flag(parser: argparse.ArgumentParser) -> None:
-    """--short_side, for the data sets that have large images."""
+    """Adds --short_side, for data sets with large images."""
     parser.add_argument(
         "--short_side",
         type=cli.positive,
@@ -169,7 +169,7 @@ def add_short_side_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def version(folder: Path) -> str:
-    """Of the data set in a version folder, "5.1.0", whatever the folder is called."""
+    """The version of the data set in a folder, as "5.1.0", whatever the folder's name."""
     return dataset_info.read_proto_from_builder_dir(folder).version
 
 
@@ -177,7 +177,7 @@ def compact(source: Path, data_dir: Path, short_side: int) -> Path:
     """Writes the images of a version folder, made smaller, to data_dir/NAME/shortN/VERSION.
 
     Returns:
-      That folder; `data.name` calls it NAME/shortN.
+      The new folder; its data set is called NAME/shortN in the config.
     """
     info = dataset_info.read_proto_from_builder_dir(source)
     config = f"short{short_side}"
@@ -187,11 +187,11 @@ def compact(source: Path, data_dir: Path, short_side: int) -> Path:
 
 
 def shrink(short_side: int) -> Transform:
-    """A transform that makes the shorter side of an image at most `short_side` pixels.
+    """Makes a transform that reduces the shorter side of an image to `short_side` pixels.
 
-    By area averaging, aspect kept; encoded as JPEG of quality 90, 4:2:0, with a restart marker
-    after each block, so that a crop can be decoded without the rest (see `jpeg.py`). Images that
-    are small enough, and what is not a readable image, stay as they are.
+    Pixels are averaged by area, and the aspect is kept. The image is encoded as JPEG of quality 90,
+    4:2:0, with a restart marker after each block, so that a crop can be decoded without the rest
+    (see `jpeg.py`). Small and unreadable images stay as they are.
     """
 
     def transform(example: bytes) -> bytes:

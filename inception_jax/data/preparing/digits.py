@@ -27,7 +27,7 @@ COMPLETE = {"train": 1437, "test": 360}  # images
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """None: scikit-learn has the images."""
+    """Adds no flags: scikit-learn has the images."""
 
 
 def prepare(flags: argparse.Namespace) -> Path:

@@ -44,7 +44,7 @@ _UNSIGNED_BYTES = 8  # IDX's code of the type
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Where the four files are."""
+    """Adds --source_dir, the folder of the four files."""
     parser.add_argument(
         "--source_dir",
         type=cli.path,
@@ -72,7 +72,7 @@ def read_idx(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Reads FOLDER/NAME or FOLDER/NAME.gz, uint8 of the given shape.
 
     Raises:
-      UserError: there is none, or it is damaged, or of another shape.
+      UserError: there is no such file, or it is damaged, or of another shape.
     """
     for path in (folder / name, folder / f"{name}.gz"):
         if path.exists():
@@ -85,5 +85,5 @@ def read_idx(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
         raise UserError(f"{path} is damaged: {error}") from None
     header = np.array([_UNSIGNED_BYTES << 8 | len(shape), *shape], ">u4").tobytes()
     if not content.startswith(header) or len(content) != len(header) + np.prod(shape):
-        raise UserError(f"{path} is no IDX file of {'x'.join(map(str, shape))} bytes")
+        raise UserError(f"{path} is not an IDX file of {'x'.join(map(str, shape))} bytes")
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)

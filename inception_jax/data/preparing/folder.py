@@ -15,7 +15,7 @@ from inception_jax.errors import UsageError, UserError
 
 log = logging.getLogger(__name__)
 
-# What people call their splits, in any case, and what they are called here.
+# The names that people give their splits, in any case, and their names here.
 SPLITS = {
     "train": "train",
     "validation": "validation",
@@ -24,13 +24,13 @@ SPLITS = {
     "test": "test",
 }
 
-COMPLETE: Mapping[str, int] = {}  # nobody knows
+COMPLETE: Mapping[str, int] = {}  # not known
 
 NAMED_AT_MOST = 5  # files, in a message
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Where the images are and how they are to be split."""
+    """Adds flags for the folder of the images, the name of the data set, and the split."""
     parser.add_argument(
         "--images", type=cli.path, required=True, help="DIR/CLASS/* or DIR/{train,validation}/..."
     )
@@ -81,7 +81,7 @@ Classes = Mapping[str, list[Path]]  # class name -> its files
 
 
 def find_splits(images: Path, validation_fraction: float, seed: int) -> dict[str, Classes]:
-    """The files of "train" and "validation", and of "test" if there is such a folder, by class.
+    """Finds the files of "train", "validation", and "test" if it has a folder, by class.
 
     Raises:
       UserError: the folder is laid out in another way.
@@ -92,16 +92,18 @@ def find_splits(images: Path, validation_fraction: float, seed: int) -> dict[str
     others = []
     for subfolder in subfolders(images):
         name = SPLITS.get(subfolder.name.lower())
-        if name is None or not subfolders(subfolder):  # a class, which may be one of trains
+        if name is None or not subfolders(subfolder):  # a class, which may be called train
             others.append(subfolder)
         elif name in found:
             raise UserError(f"{images} has two folders for {name}; {subfolder.name} is the second")
         else:
             found[name] = find_classes(subfolder)
     if found and others:
-        raise UserError(f"{images} has folders of splits, and {others[0].name}, which is none")
+        raise UserError(
+            f"{images} has folders of splits, and {others[0].name}, which is not one: move it"
+        )
     if found and "train" not in found:
-        raise UserError(f"{images} has a folder for {min(found)}, but none for train")
+        raise UserError(f"{images} has a folder for {min(found)}, but not for train: add it")
     if not found:
         found = {"train": find_classes(images)}
     if "validation" not in found:
@@ -115,10 +117,10 @@ def find_splits(images: Path, validation_fraction: float, seed: int) -> dict[str
 
 
 def find_classes(folder: Path) -> Classes:
-    """The image files below each subfolder; other files are named in the log.
+    """Finds the image files below each subfolder, and names other files in the log.
 
     Raises:
-      UserError: no subfolders, or one without images; a name that cannot be stored.
+      UserError: there are no subfolders, or one has no images; a name cannot be stored.
     """
     classes: dict[str, list[Path]] = {}
     others = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
@@ -135,16 +137,20 @@ def find_classes(folder: Path) -> Classes:
     if others:
         names = ", ".join(str(path) for path in others[:NAMED_AT_MOST])
         more = ", ..." if len(others) > NAMED_AT_MOST else ""
-        log.warning(f"left out {len(others)} files that are no images in a class: {names}{more}")
+        log.warning(f"left out {len(others)} files that are not images in a class: {names}{more}")
     return classes
 
 
 def check_name(path: Path) -> None:
-    """Raises UserError for a name that does not survive being written to a text file."""
+    """Checks that a name can be written to a text file and read again.
+
+    Raises:
+      UserError: it is not UTF-8, has a line break, or has spaces around it.
+    """
     try:
         path.name.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{path!a} has a name that is no UTF-8: rename it") from None
+        raise UserError(f"{path!a} has a name that is not UTF-8: rename it") from None
     if path.name != path.name.strip() or "\n" in path.name:
         raise UserError(
             f"{str(path)!r} begins or ends with a space, or has a line break: rename it"
@@ -152,7 +158,7 @@ def check_name(path: Path) -> None:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Sorted, without hidden ones."""
+    """The subfolders of a folder, sorted, without hidden ones."""
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
@@ -162,7 +168,7 @@ def split(classes: Classes, fraction: float, seed: int) -> dict[str, Classes]:
     So most files keep their side when others come or go.
 
     Raises:
-      UserError: a class of one image.
+      UserError: a class has one image.
     """
 
     def rank(path: Path) -> bytes:

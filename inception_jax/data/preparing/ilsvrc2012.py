@@ -36,7 +36,7 @@ _VALIDATION_FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Where the images are, and how large they are to be stored."""
+    """Adds flags for the folder of the images, their labels, and the size to store them in."""
     parser.add_argument("--manual_dir", type=cli.path, help="where the images are: see above")
     parser.add_argument(
         "--validation_labels",
@@ -51,7 +51,7 @@ def prepare(flags: argparse.Namespace) -> Path:
     """Writes data_dir/imagenet2012/5.1.0, unless it is there; with --short_side the compact set.
 
     Returns:
-      The folder that was asked for.
+      The folder of that set.
     """
     source = _find_prepared(flags.data_dir / NAME)
     if source is None and flags.manual_dir is None:
@@ -78,12 +78,12 @@ def class_names() -> tuple[str, ...]:
 
 
 def _packaged(name: str) -> list[str]:
-    """A list that comes with TFDS."""
+    """Reads a list that comes with TFDS."""
     return tfds.core.tfds_path(f"datasets/{NAME}/{name}").read_text().split()
 
 
 def _find_prepared(folder: Path) -> Path | None:
-    """The newest version folder of TFDS at, in or two below a folder."""
+    """The newest version folder of TFDS: the folder itself, or one or two levels below it."""
     version = "[0-9]*.[0-9]*.[0-9]*"
     for below in (
         conversion.INFO,
@@ -112,7 +112,7 @@ def _write_base(flags: argparse.Namespace) -> Path:
 
 
 def _from_archives(manual_dir: Path, base: Path) -> None:
-    """By TFDS's own builder, which also turns the known CMYK and PNG files into RGB JPEGs."""
+    """Runs TFDS's own builder, which also turns the known CMYK and PNG files into RGB JPEGs."""
     data_dir = base.parent.parent
     with locks.hold(base.parent, "preparing data"):
         if base.exists():
@@ -152,7 +152,7 @@ def _from_folders(images: Path, labels: Path | None, data_dir: Path) -> None:
     def by_class(root: Path) -> list[Record]:
         classes = folder.find_classes(root)
         if unknown := [wnid for wnid in classes if wnid not in label_of]:
-            raise UserError(f"{root / unknown[0]} is no WNID of ILSVRC2012")
+            raise UserError(f"{root / unknown[0]} is not named by a WNID of ILSVRC2012")
         return [
             Record.of_file(path, path.name, label_of[wnid])
             for wnid, paths in classes.items()
@@ -197,10 +197,10 @@ def _label(path: Path, wnids: dict[str, str]) -> str:
 
 
 def read_validation_labels(path: Path | None) -> dict[str, str]:
-    """WNID by name of the validation file; of the official numbering if `path` is None.
+    """Maps names of validation files to WNIDs; by the official numbering if `path` is None.
 
     Raises:
-      UserError: a line that is none of the forms in the help.
+      UserError: a line has none of the forms that the help lists.
     """
     if path is None:
         official = enumerate(_packaged("validation_labels.txt"), 1)

@@ -1,4 +1,4 @@
-"""Examples to ArrayRecord files in TFDS's layout. Needs no TensorFlow."""
+"""Writes examples to ArrayRecord files in TFDS's layout. Needs no TensorFlow."""
 
 import collections
 import contextlib
@@ -27,7 +27,7 @@ FILE_FORMAT = "array_record"
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One image as it will be stored: the encoded bytes are read when they are written."""
+    """One image as it will be stored; its encoded bytes are read when they are written."""
 
     file_name: str
     label: int
@@ -48,7 +48,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetDescription:
-    """What a prepared data set says of itself."""
+    """The description that is stored with a prepared data set."""
 
     name: str
     version: str
@@ -61,16 +61,16 @@ class DatasetDescription:
 def write(
     description: DatasetDescription, splits: Mapping[str, list[Record]], data_dir: Path
 ) -> Path:
-    """Writes the splits to data_dir/name/version, or finds that they are there already.
+    """Writes the splits to data_dir/name/version, unless they are there already.
 
-    The folder gets its name when all is written: after a kill nothing half-written is taken for
-    whole, and the same call again removes what was left and starts over.
+    The folder gets its name when all is written. After a kill, the same call removes what was left
+    and starts again.
 
     Returns:
       The folder of the records.
 
     Raises:
-      UserError: a split is empty, or has a file name twice; the folder has another set of files, or
+      UserError: a split is empty, or has a file name twice; the folder was made from other files;
         another process is writing there.
     """
     for split, records in splits.items():
@@ -95,7 +95,7 @@ def write(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without TFDS's own bars and its talk of downloads, which are none."""
+    """Silences TFDS's progress bars and misleading download messages."""
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -20,7 +20,7 @@ COMPLETE: Mapping[str, int] = {}  # TFDS checks its downloads itself
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which one, and what has to be downloaded by hand."""
+    """Adds --name, of the data set, and --manual_dir, for files that one downloads by hand."""
     parser.add_argument("--name", required=True, help="as TFDS calls it: name, or name/config")
     parser.add_argument("--manual_dir", type=cli.path, help="what the data set wants by hand")
 

@@ -1,4 +1,4 @@
-"""What a prepared data set really holds: every record is read once."""
+"""Verifies a prepared data set: every record is read once."""
 
 import dataclasses
 import logging
@@ -24,20 +24,20 @@ NAMED_AT_MOST = 10  # unreadable images, in the log
 
 @dataclasses.dataclass(frozen=True)
 class SplitSummary:
-    """One split: images of each class, and the shorter sides in pixels of the readable ones."""
+    """The contents of one split, as they were read."""
 
     name: str
     images: int
-    per_class: np.ndarray  # int [classes]
-    short_sides: np.ndarray  # int [readable images]
-    unreadable: tuple[str, ...]  # what is wrong with each of them
+    per_class: np.ndarray  # int [classes], number of images
+    short_sides: np.ndarray  # int [readable images], shorter sides in pixels
+    unreadable: tuple[str, ...]  # a message for each of them
 
 
 def verify(folder: Path) -> list[SplitSummary]:
     """Reads every record of a TFDS version folder, and decodes it or only its headers.
 
     Raises:
-      UserError: a file is missing or damaged, or a label is none of the classes.
+      UserError: a file is missing or damaged, or a label is not one of the classes.
     """
     builder = tfds.core.read_only_builder.builder_from_directory(str(folder))
     summaries = []
@@ -76,7 +76,7 @@ def report(folder: Path, splits: list[SplitSummary], complete: Mapping[str, int]
     Args:
       folder: of the data set, for messages.
       splits: what `verify` found.
-      complete: how many images each split should have, as far as that is known.
+      complete: number of images that each split should have, as far as that is known.
 
     Raises:
       UserError: a split without a readable image.

@@ -21,7 +21,7 @@ def average_pool(images: jax.Array, window: int, stride: int, padding: Paddings)
 
 
 def plain(images: jax.Array, window: int, stride: int, padding: Paddings) -> jax.Array:
-    """The plain form."""
+    """Average pooling as Flax has it."""
     return nnx.avg_pool(images, (window, window), (stride, stride), padding)
 
 

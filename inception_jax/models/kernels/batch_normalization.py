@@ -32,7 +32,7 @@ def batch_norm_relu(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: fl
 
 
 def plain(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> Normalized:
-    """The plain form."""
+    """Batch normalisation and ReLU, written out."""
     wide = x.astype(jnp.float32)
     mean = jnp.mean(wide, (0, 1, 2))
     variance = jnp.maximum(0, jnp.mean(jnp.square(wide), (0, 1, 2)) - jnp.square(mean))
@@ -95,5 +95,5 @@ _batch_norm_relu.defvjp(_forward, _backward)
 
 
 def _wide(values: jax.Array) -> jax.Array:
-    """[channels] to a shape that fits images."""
+    """Reshapes [channels] to fit images."""
     return values.reshape(1, 1, 1, -1)

@@ -16,7 +16,7 @@ def channel_sums(x: jax.Array) -> jax.Array:
 
 
 def plain(x: jax.Array) -> jax.Array:
-    """The plain form: over all axes at once."""
+    """Sums over all axes at once."""
     return jnp.sum(x, _AXES, dtype=jnp.float32)
 
 

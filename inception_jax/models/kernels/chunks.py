@@ -61,7 +61,7 @@ def _size(batch: jax.Array) -> int:
 
 
 def _fold(batch: jax.Array, size: int) -> jax.Array:
-    """[examples, ...] to [examples of a chunk, chunks, ...]."""
+    """Turns [examples, ...] into [examples of a chunk, chunks, ...]."""
     return batch.reshape(size, -1, *batch.shape[1:])
 
 

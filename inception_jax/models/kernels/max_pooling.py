@@ -31,7 +31,7 @@ def max_pool(images: jax.Array, window: int, stride: int, padding: Paddings) -> 
 
 
 def plain(images: jax.Array, window: int, stride: int, padding: Paddings) -> jax.Array:
-    """The plain form."""
+    """Max pooling as Flax has it."""
     return nnx.max_pool(images, (window, window), (stride, stride), padding)
 
 

@@ -12,7 +12,7 @@ def relu(x: jax.Array) -> jax.Array:
 
 
 def plain(x: jax.Array) -> jax.Array:
-    """The plain form, whose gradient keeps `x`."""
+    """ReLU as JAX has it; its gradient keeps `x`."""
     return jax.nn.relu(x)
 
 

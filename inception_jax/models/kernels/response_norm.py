@@ -31,7 +31,7 @@ def local_response_norm(x: jax.Array) -> jax.Array:
 
 
 def plain(x: jax.Array) -> jax.Array:
-    """The plain form."""
+    """Local response normalisation, written out."""
     sums = _by_shifts(jnp.square(x.astype(jnp.float32)), x.dtype)
     return (x / (K + ALPHA / SIZE * sums) ** BETA).astype(x.dtype)
 
