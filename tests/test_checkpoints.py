@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint._src.metadata import checkpoint as metadata
 
-from inception_jax.checkpoints import integrity, store
+from inception_jax.checkpoints import integrity, reading, store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.errors import UserError
 from inception_jax.storage import workdir
@@ -247,7 +247,7 @@ def test_an_error_of_the_system_is_not_damage(saved, tmp_path, monkeypatch, erro
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(store, "_nested", fail)
+    monkeypatch.setattr(reading, "_nested", fail)
     with pytest.raises(UserError, match=message):
         store.repair_and_restore(saved, shapes(make_tree(0)), tmp_path / "aside")
     assert store.steps(saved) == [5, 7]
@@ -265,7 +265,7 @@ def test_another_version_of_orbax_is_named_before_anything_is_moved(tmp_path, mo
     def fail(*_):
         raise ValueError("unknown driver")
 
-    monkeypatch.setattr(store, "_nested", fail)
+    monkeypatch.setattr(reading, "_nested", fail)
     with pytest.raises(UserError, match=r"written with orbax-checkpoint 99\.1 .*unknown driver"):
         store.repair_and_restore(directory, shapes(make_tree(0)), tmp_path / "aside")
     assert store.steps(directory) == [1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from inception_jax.checkpoints import sealed, store
+from inception_jax.checkpoints import reading, sealed, store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.errors import UserError
 
@@ -127,7 +127,7 @@ def test_an_intact_one_that_orbax_cannot_read_is_not_damaged(checkpoints, tmp_pa
     def fail(*_):
         raise ValueError("a later version of Orbax reads no such files")
 
-    monkeypatch.setattr(store, "_nested", fail)
+    monkeypatch.setattr(reading, "_nested", fail)
     with pytest.raises(UserError, match="cannot be read, but is not damaged: a later version"):
         store.repair_and_restore(checkpoints, TARGET, tmp_path / "aside")
     assert store.steps(checkpoints) == [5, 7]
