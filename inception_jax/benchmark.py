@@ -113,7 +113,7 @@ def add_startup_flags(parser: cli.Parser) -> None:
 def add_seconds(parser: cli.Parser) -> None:
     """Adds --seconds to benchmarks that run for a fixed time."""
     parser.add_argument(
-        "--seconds", type=_positive(float), default=5.0, help="of one measurement; default: 5"
+        "--seconds", type=_positive(float), default=5.0, help="time of one measurement; default: 5"
     )
 
 
