@@ -33,6 +33,7 @@ from inception_jax.models.cost import network_cost
 from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
+from inception_jax.tools import interop
 from inception_jax.tools.interop import formats, hugging_face, model_card, onnx_graph, stablehlo
 
 # Every option, and sizes where the windows of stride 2 end in all ways. Options are those of any
@@ -453,11 +454,24 @@ def test_errors_are_one_line_and_leave_nothing(command: Command, run, tmp_path):
     assert taken.read_text() == "precious"
 
 
-def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, formats.EXPORTED["onnx"])
-    with pytest.raises(UserError, match="needs the package onnx: pip install 'inception_jax"):
-        export.load_format("onnx")
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("onnx", "onnx"),
+        ("safetensors", "huggingface_hub"),
+        ("safetensors", "safetensors"),
+        ("stablehlo", "flatbuffers"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, name, package):
+    for absent in (package, f"{package}.numpy"):
+        monkeypatch.setitem(sys.modules, absent, None)  # importing it fails
+    for module in (Path(formats.EXPORTED[name]).suffix[1:], "model_card"):  # to be imported anew
+        monkeypatch.delitem(sys.modules, f"{interop.__name__}.{module}")
+        monkeypatch.delattr(interop, module)
+    message = rf"--to {name} needs the package {package}: pip install 'inception_jax\[interop\]'"
+    with pytest.raises(UserError, match=message):
+        export.load_format(name)
 
 
 def write_and_fail(make: Callable[[Path], None], output: Path) -> None:

@@ -1,4 +1,4 @@
-"""A trained network as one StableHLO file, which JAX runs without this package.
+"""A trained network as one StableHLO file, which JAX and flatbuffers run without this package.
 
 Input: uint8 [batch, size, size, 3], RGB; normalisation and weights are inside. Output: float32
 logits [batch, classes]. The batch has any size, and the file runs on CPU, CUDA and TPU:
@@ -12,6 +12,7 @@ releases (jax.export's compatibility guarantees): keep the checkpoint, too.
 
 from pathlib import Path
 
+import flatbuffers  # noqa: F401  (jax.export serialises with it)
 import jax
 import jax.export
 import jax.numpy as jnp
