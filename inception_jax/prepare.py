@@ -1,13 +1,30 @@
 """Prepare a data set: write it as ArrayRecord files that training reads by index."""
 
 import argparse
+from types import ModuleType
 
 from inception_jax import cli
-from inception_jax.data.preparing import PREPARERS, verification
+from inception_jax.data.preparing import (
+    digits,
+    fashion_mnist,
+    folder,
+    ilsvrc2012,
+    tfds_builder,
+    verification,
+)
 from inception_jax.errors import UserError
 from inception_jax.storage import disk
 
 log = cli.log
+
+# The module that `prepare NAME` runs.
+PREPARERS: dict[str, ModuleType] = {
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "folder": folder,
+    "ilsvrc2012": ilsvrc2012,
+    "tfds": tfds_builder,
+}
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
@@ -15,16 +32,16 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     preparer = PREPARERS[flags.dataset]
     try:
         with disk.writing(flags.data_dir):
-            folder = preparer.prepare(flags)
+            prepared = preparer.prepare(flags)
     except ImportError as error:
         raise UserError(
             f"preparing {flags.dataset} this way needs TensorFlow; "
             f"pip install 'inception_jax[prepare]' brings it ({error})"
         ) from error
-    splits = verification.verify(folder)
-    verification.report(folder, splits, preparer.COMPLETE)
+    splits = verification.verify(prepared)
+    verification.report(prepared, splits, preparer.COMPLETE)
     counts = ", ".join(f"{split.name} {split.images:,}" for split in splits)
-    log.info(f"prepared {folder}: {counts} images")
+    log.info(f"prepared {prepared}: {counts} images")
 
 
 def make_parser() -> cli.Parser:

@@ -30,9 +30,10 @@ from inception_jax.training import loop
 from inception_jax.training.input import training_batches
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.schedule import SCHEDULES, make_schedule
-from inception_jax.training.state import from_tree, initial_state, to_tree, update_average
+from inception_jax.training.state import from_tree, initial_state, to_tree
 from inception_jax.training.step import make_train_step
 from inception_jax.training.timetable import make_timetable, not_reached
+from inception_jax.training.weight_averaging import update_average
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from inception_jax.models.network import Network
 from inception_jax.tasks.base import Evaluator, Task
 from inception_jax.training.state import TrainState
 from inception_jax.training.timetable import interval
+from inception_jax.training.weight_averaging import inference_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +46,3 @@ def open_evaluations(
         every = interval(field, section.every, config, examples)
         found.append(Evaluation(name, section.split, every, task.evaluator(network, section, mesh)))
     return found
-
-
-def inference_weights(state: TrainState) -> tuple[Any, Any]:
-    """Parameters and batch statistics to test with: the averaged ones where there are any."""
-    if state.average:
-        return state.average["params"], state.average["batch_stats"]
-    return state.params, state.batch_stats

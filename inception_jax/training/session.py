@@ -77,7 +77,7 @@ class Session:
         if self._due(step):
             self._finish_all()
             self.evaluate(step, state)
-        if self._saved < step and step % self._timetable.checkpoint_every == 0:
+        if self._saved < step and self._timetable.is_due(step, self._timetable.checkpoint_every):
             self._finish_all()
             with self.stopwatch.paused():
                 self.save(step, state)
@@ -117,8 +117,7 @@ class Session:
         self._saved = step
 
     def _due(self, step: int) -> list[Evaluation]:
-        last = step == self._timetable.total
-        return [one for one in self._evaluations if last or step % one.every == 0]
+        return [one for one in self._evaluations if self._timetable.is_due(step, one.every)]
 
     def _write(self, step: int, values: dict[str, Any], **more: Any) -> None:
         if self._record is not None:
@@ -141,7 +140,7 @@ class Session:
             self._bad_images, step, data.batch_size, examples, data.max_bad_fraction
         )
         values["bad_images"] = self._bad_images  # of the run so far
-        if step % self._timetable.log_every and step != self._timetable.total:
+        if not self._timetable.is_due(step, self._timetable.log_every):
             return
         rates = self.stopwatch.read(step)
         rates |= self._utilization(rates["images_per_second"])

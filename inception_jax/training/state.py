@@ -5,7 +5,6 @@ from typing import Any
 import flax.serialization
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -46,25 +45,3 @@ def to_tree(state: TrainState) -> dict[str, Any]:
 def from_tree(state: TrainState, tree: dict[str, Any]) -> TrainState:
     """Turns nested dictionaries into a state of the same structure as `state`."""
     return flax.serialization.from_state_dict(state, tree)
-
-
-def update_average(average: Any, new: Any, step: jax.Array, start: int, decay: float) -> Any:
-    """Adds the tree `new` to its Polyak average.
-
-    With n updates averaged so far, average = d x average + (1 - d) x new with d = min(decay,
-    n / (n + 1)): the plain mean at first, exponential once n exceeds 1 / (1 - decay). Up to `start`
-    the average is `new` itself, so that it is always usable.
-
-    Args:
-      average: the average so far.
-      new: a tree of the same structure.
-      step: the number of the update, from 1.
-      start: the number of the last update that is not averaged.
-      decay: in [0, 1).
-
-    Returns:
-      The new average.
-    """
-    averaged = jnp.maximum(step - start - 1, 0).astype(jnp.float32)
-    keep = jnp.minimum(decay, averaged / (averaged + 1))
-    return jax.tree.map(lambda old, value: value + keep * (old - value), average, new)

@@ -15,7 +15,8 @@ from inception_jax.models.network import Network
 from inception_jax.runtime.devices import compiler_options, replicated
 from inception_jax.tasks.base import Task
 from inception_jax.training.optimizer import frozen_layers
-from inception_jax.training.state import TrainState, update_average
+from inception_jax.training.state import TrainState
+from inception_jax.training.weight_averaging import update_average
 
 Metrics = dict[str, jax.Array]
 # Scopes, by which a compiled step's parts outside the layers are told apart.

@@ -18,6 +18,10 @@ class Timetable:
     log_every: int
     checkpoint_every: int
 
+    def is_due(self, step: int, every: int) -> bool:
+        """Tells whether something that happens every so many steps is due; at the end all is."""
+        return step == self.total or step % every == 0
+
 
 def make_timetable(config: ConfigDict, examples: int) -> Timetable:
     """Converts the config's durations; `examples` is the number of training examples.

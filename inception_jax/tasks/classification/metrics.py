@@ -9,6 +9,12 @@ import numpy as np
 
 from inception_jax.errors import UserError
 
+# Ranks checkpoints: the best are kept. Higher is better.
+PRIMARY = "top1"
+
+# The metrics that a line of the log shows, by what people call them.
+SHOWN = {"top1": "top-1", "top5": "top-5", "loss": "loss"}
+
 BINS = 15  # of confidence, for the calibration error (Guo et al. 2017, arXiv 1706.04599)
 CONFUSIONS = 20  # most frequent pairs that a result names
 

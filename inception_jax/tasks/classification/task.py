@@ -17,8 +17,8 @@ from inception_jax.data.sources import Source, open_source
 from inception_jax.models.googlenet import Outputs
 from inception_jax.models.network import Network, Tree
 from inception_jax.tasks.base import Evaluator, Inputs, Metrics, Task
+from inception_jax.tasks.classification import metrics
 from inception_jax.tasks.classification.losses import total_loss
-from inception_jax.tasks.classification.metrics import hits
 from inception_jax.tasks.classification.predictor import Predictor, tally
 from inception_jax.tasks.classification.training_batches import read_training_batch
 
@@ -26,8 +26,8 @@ from inception_jax.tasks.classification.training_batches import read_training_ba
 class Classification(Task):
     """One image, one class: cross entropy (section 5 of the paper), top-1 and top-5."""
 
-    primary_metric = "top1"
-    metric_names = {"top1": "top-1", "top5": "top-5", "loss": "loss"}  # noqa: RUF012
+    primary_metric = metrics.PRIMARY
+    metric_names = metrics.SHOWN
 
     def open(self, split: str) -> Source:
         return open_source(self.config.data, split, self.config.model.num_classes)
@@ -70,7 +70,7 @@ class Classification(Task):
         loss = loss_for(inputs["label"])
         if "lambda" in inputs:
             loss = mixup.mix(inputs["lambda"], loss, loss_for(inputs["second_label"]))
-        right = {k: hits(outputs.logits, inputs["label"], k) for k in (1, 5)}
+        right = {k: metrics.hits(outputs.logits, inputs["label"], k) for k in (1, 5)}
         return loss, {f"top{k}": jnp.mean(of, dtype=jnp.float32) for k, of in right.items()}
 
     def evaluator(self, network: Network, evaluation: ConfigDict, mesh: Mesh) -> Evaluator:
