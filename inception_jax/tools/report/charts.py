@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots
 
 from inception_jax.models.cost import NetworkCost
 from inception_jax.tools.report.comparison import IMAGES
-from inception_jax.tools.report.run_files import number
+from inception_jax.tools.report.results import number
 from inception_jax.tools.report.runs import Run, groups
 
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#999999")

@@ -8,16 +8,9 @@ import pandas as pd
 
 from inception_jax.tools.report import comparison, tables
 from inception_jax.tools.report.runs import Run
-from inception_jax.tools.report.tables import Column, Table
+from inception_jax.tools.report.tables import Column, Table, columns
 
-_CONFUSIONS = {
-    "group": Column("group"),
-    "name": Column("class"),
-    "predicted": Column("taken for"),
-    "examples": Column("images", ",d"),
-    "share": Column("share of the class", ".4f"),
-    "runs": Column("runs that list it", "d"),
-}
+_CONFUSIONS = columns("group name predicted examples share listed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +30,12 @@ class Classes:
     def table(self) -> Table:
         """The accuracies; the field of the first group is group0."""
         fields = [f"group{place}" for place in range(len(self.runs))]
-        columns = {"label": Column("number", "d"), "name": Column("class")}
-        columns |= {
+        groups = {
             field: Column(group, ".4f") for field, group in zip(fields, self.runs, strict=True)
         }
-        return Table(self.accuracies.set_axis(fields, axis=1).reset_index(), columns)
+        return Table(
+            self.accuracies.set_axis(fields, axis=1).reset_index(), columns("label name") | groups
+        )
 
 
 def summarize(runs: Sequence[Run]) -> Classes:
@@ -89,7 +83,9 @@ def _worst(confusions: pd.DataFrame, classes: pd.DataFrame, order: Sequence[str]
     sizes = sizes[sizes["examples"] > 0][["result", "name", "examples"]]
     listed = confusions.merge(sizes, on=["result", "name"], suffixes=("", "_of_class"))
     pairs = listed.groupby(["group", "name", "predicted"], sort=False, as_index=False).agg(
-        examples=("examples", "sum"), of_class=("examples_of_class", "sum"), runs=("result", "size")
+        examples=("examples", "sum"),
+        of_class=("examples_of_class", "sum"),
+        listed=("result", "size"),
     )
     pairs["share"] = pairs["examples"] / pairs["of_class"]
     pairs["place"] = pairs["group"].map(order.index)

@@ -35,8 +35,9 @@ def compare(runs: pd.DataFrame) -> pd.DataFrame:
       runs: one row a run, see `tables.of_runs`.
 
     Returns:
-      A row a group, its name as the index: changed, runs, done, parameters, multiply_adds, top1,
-      top1_deviation, top5 (0..1) and the fields of Interval; NaN where there is no value.
+      A row a group, its name as the index: changed, runs, done, parameters, multiply_adds,
+      top1_mean, top1_deviation, top5_mean (0..1) and the fields of Interval; NaN where there is no
+      value.
     """
     done = finished(runs)
     compared = runs.groupby("group", sort=False).agg(
@@ -47,9 +48,9 @@ def compare(runs: pd.DataFrame) -> pd.DataFrame:
     )
     means = done.groupby("group").agg(
         done=("run", "size"),
-        top1=("top1", "mean"),
+        top1_mean=("top1", "mean"),
         top1_deviation=("top1", "std"),
-        top5=("top5", "mean"),
+        top5_mean=("top5", "mean"),
     )
     compared = compared.join(means)
     compared["done"] = compared["done"].fillna(0).astype(int)

@@ -11,10 +11,11 @@ from typing import Any
 
 from inception_jax.config import compatibility
 from inception_jax.errors import UserError
-from inception_jax.models.cost import NetworkCost
+from inception_jax.models.cost import NetworkCost, network_cost
+from inception_jax.models.options import network_config
 from inception_jax.storage import workdir
-from inception_jax.tools.report import run_files, run_folder, selection
-from inception_jax.tools.report.run_files import number, one_line
+from inception_jax.tools.report import results, run_folder, selection
+from inception_jax.tools.report.results import number, one_line
 from inception_jax.tools.report.run_folder import RunFolder
 
 # Runs that differ in these fields alone are one group.
@@ -165,15 +166,16 @@ def _group_names(found: Sequence[RunFolder], changed: Sequence[dict[str, Any]]) 
 
 def _complete(name: str, folder: RunFolder, group: str, changed: dict[str, Any]) -> Run:
     """Adds costs and results; files that cannot be read become problems."""
-    costs, problems, results = None, [], []
+    costs, problems, found = None, [], []
     try:
-        costs = run_files.read_costs(folder)
+        if folder.config:
+            costs = network_cost(network_config(compatibility.from_dict(folder.config)))
     except Exception as error:  # any config that passed the checks may come here
         problems.append(f"its network cannot be built: {error}")
     for path in sorted((folder.folder / workdir.RESULTS).glob("evaluate_*.json")):
         try:
-            results.append(run_files.read_result(path))
+            found.append(results.read(path))
         except Exception:  # a result may have anything in it
             problems.append(f"{path} is not what evaluate writes")
-    results.sort(key=lambda one: one["step"] or 0)
-    return Run(one_line(name), folder, group, changed, costs, tuple(results), tuple(problems))
+    found.sort(key=lambda one: one["step"] or 0)
+    return Run(one_line(name), folder, group, changed, costs, tuple(found), tuple(problems))

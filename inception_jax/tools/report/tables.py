@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from inception_jax.storage import markdown
-from inception_jax.tools.report.run_files import number, one_line
+from inception_jax.tools.report.results import number, one_line
 from inception_jax.tools.report.runs import Run, text_of
 
 
@@ -50,19 +50,7 @@ class Table:
         return pd.DataFrame(texts).set_axis(headings, axis=1)
 
 
-_COST = {
-    "parameters": Column("parameters", ",d"),
-    "multiply_adds": Column("multiply-adds", ",d"),
-}
-_ACCURACY = {
-    "top1": Column("top-1", ".4f"),
-    "top5": Column("top-5", ".4f"),
-    "loss": Column("loss", ".4f"),
-    "calibration_error": Column("calibration", ".4f"),
-}
-_SPEED = {"images_per_second": Column("images/s", ",.1f")}
-
-RUNS = {
+COLUMNS = {
     "run": Column("run"),
     "group": Column("group"),
     "status": Column("status"),
@@ -70,43 +58,61 @@ RUNS = {
     "seed": Column("seed", "d"),
     "step": Column("step", ",d"),
     "total_steps": Column("steps in all", ",d"),
-    **_COST,
+    "parameters": Column("parameters", ",d"),
+    "multiply_adds": Column("multiply-adds", ",d"),
     "split": Column("split"),
-    **_ACCURACY,
-    **_SPEED,
+    "top1": Column("top-1", ".4f"),
+    "top5": Column("top-5", ".4f"),
+    "loss": Column("loss", ".4f"),
+    "calibration_error": Column("calibration", ".4f"),
+    "images_per_second": Column("images/s", ",.1f"),
     "hours": Column("hours", ",.2f"),
     "note": Column("note"),
-}
-
-GROUPS = {
-    "group": Column("group"),
-    "changed": Column("changed fields"),
+    # of groups
     "runs": Column("runs", "d"),
     "done": Column("done, by seed", "d"),
-    **_COST,
-    "top1": Column("top-1, mean", ".4f"),
+    "top1_mean": Column("top-1, mean", ".4f"),
     "top1_deviation": Column("standard deviation", ".4f"),
-    "top5": Column("top-5, mean", ".4f"),
+    "top5_mean": Column("top-5, mean", ".4f"),
     "difference": Column("top-1 less the base's", "+.4f"),
     "low": Column("from (95 %)", "+.4f"),
     "high": Column("to", "+.4f"),
     "drawn": Column("interval over"),
-}
-
-EVALUATIONS = {
-    "run": Column("run"),
-    "step": Column("step", ",d"),
-    "split": Column("split"),
+    # of evaluations
     "crops": Column("crops", "d"),
     "models": Column("models", "d"),
     "weights": Column("weights"),
     "average": Column("average"),
     "overrides": Column("overrides"),
-    **_ACCURACY,
     "examples": Column("images", ",d"),
-    **_SPEED,
     "checkpoints": Column("checkpoints"),
+    # of classes and confusions
+    "label": Column("number", "d"),
+    "name": Column("class"),
+    "predicted": Column("taken for"),
+    "share": Column("share of the class", ".4f"),
+    "listed": Column("runs that list it", "d"),
 }
+
+
+def columns(names: str) -> dict[str, Column]:
+    """The columns of these fields, which have spaces between them."""
+    return {name: COLUMNS[name] for name in names.split()}
+
+
+_MEASURED = "top1 top5 loss calibration_error"
+RUNS = columns(
+    "run group status changed seed step total_steps parameters multiply_adds split "
+    f"{_MEASURED} images_per_second hours note"
+)
+GROUPS = columns(
+    "group changed runs done parameters multiply_adds top1_mean top1_deviation top5_mean "
+    "difference low high drawn"
+)
+EVALUATIONS = columns(
+    f"run step split crops models weights average overrides {_MEASURED} examples "
+    "images_per_second checkpoints"
+)
 
 
 def of_runs(runs: Sequence[Run]) -> Table:
@@ -115,7 +121,7 @@ def of_runs(runs: Sequence[Run]) -> Table:
     A run without a config has no group. `examples`, the images of the last evaluation, is not
     shown.
     """
-    measured = [*_ACCURACY, "examples"]
+    measured = [*columns(_MEASURED), "examples"]
     rows = []
     for run in runs:
         configured, last = bool(run.folder.config), (run.evaluations or [{}])[-1]

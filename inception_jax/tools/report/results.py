@@ -1,15 +1,9 @@
-"""Reads the results and the costs of a run; a file may have anything in it."""
+"""Reads the results of a run; a file may have anything in it."""
 
 import json
 import math
 from pathlib import Path
 from typing import Any
-
-from inception_jax.config import compatibility
-from inception_jax.models.cost import LayerCost, NetworkCost, network_cost
-from inception_jax.models.options import network_config
-from inception_jax.storage import workdir
-from inception_jax.tools.report.run_folder import RunFolder
 
 _LARGEST = 2**53  # above, floats skip whole numbers
 
@@ -41,7 +35,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split()).encode(errors="backslashreplace").decode()
 
 
-def read_result(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """Reads a file that `evaluate` wrote; raises any Exception where its content is wrong."""
     if not path.is_file():
         raise ValueError("not a file")
@@ -62,38 +56,6 @@ def read_result(path: Path) -> dict[str, Any]:
     return result
 
 
-def read_costs(run: RunFolder) -> NetworkCost | None:
-    """Reads what the network costs, or computes it: older versions did not write it."""
-    if not run.config:
-        return None
-    path = run.folder / workdir.MODEL
-    if path.is_file():
-        try:
-            return _written_costs(json.loads(path.read_text()))
-        except Exception:  # the config says it, too
-            pass
-    return network_cost(network_config(compatibility.from_dict(run.config)))
-
-
-def _written_costs(values: dict[str, Any]) -> NetworkCost:
-    layers = [
-        LayerCost(
-            name=_typed(layer["name"], str),
-            output=tuple(layer["output"]),
-            parameters=_count(layer["parameters"]),
-            multiply_adds=_count(layer["multiply_adds"]),
-        )
-        for layer in values["layers"]
-    ]
-    return NetworkCost(
-        parameters=_count(values["parameters"]),
-        training_parameters=_count(values["training_parameters"]),
-        multiply_adds=_count(values["multiply_adds"]),
-        convolutions=_count(values["convolutions"]),
-        layers=tuple(layers),
-    )
-
-
 def _typed(value: Any, kind: type) -> Any:
     """The value, or raises ValueError where it is not of this type or not finite."""
     if kind is str and isinstance(value, str):
@@ -103,9 +65,3 @@ def _typed(value: Any, kind: type) -> Any:
     if kind is float and (known := number(value)) is not None:
         return known
     raise ValueError(f"{value!r} is not {kind.__name__}")
-
-
-def _count(value: Any) -> int:
-    if _typed(value, int) < 0:
-        raise ValueError(f"{value} is negative")
-    return value
