@@ -1,4 +1,4 @@
-"""What every command shares: its flags, its log, and errors as one line and an exit code."""
+"""Common parts of all commands: flags, the log, and errors as one line and an exit code."""
 
 import argparse
 import gc
@@ -21,7 +21,7 @@ Main = Callable[[argparse.Namespace, list[str]], None]  # of parsed flags and co
 
 
 def path(text: str) -> Path:
-    """A path flag: ~ is the home folder, also after =, where the shell leaves it."""
+    """Parses a path: ~ is the home folder, also after =, where the shell leaves it."""
     try:
         return to_path(text)
     except UsageError as error:
@@ -29,24 +29,24 @@ def path(text: str) -> Path:
 
 
 def paths(text: str) -> list[Path]:
-    """A flag with paths that have commas between them."""
+    """Parses paths that have commas between them."""
     return [path(part) for part in text.split(",")]
 
 
 def file_to_write(text: str) -> Path:
-    """A flag with a file whose folder is there: better known before the work than after it."""
+    """Parses the path of a file to write, whose folder must exist: known before any work."""
     file = path(text)
     if not file.parent.is_dir():
         raise argparse.ArgumentTypeError(f"no folder {str(file.parent)!r}")
     if file.is_dir():
         raise argparse.ArgumentTypeError(f"{str(file)!r} is a folder")
     if file.exists() and not file.is_file():  # a device or a pipe would be replaced by the file
-        raise argparse.ArgumentTypeError(f"{str(file)!r} is no ordinary file")
+        raise argparse.ArgumentTypeError(f"{str(file)!r} is not an ordinary file")
     return file
 
 
 def picture_to_write(text: str) -> Path:
-    """The same, of a picture."""
+    """Parses the path of a picture to write: its name ends in .png."""
     file = file_to_write(text)
     if file.suffix.lower() != ".png":
         raise argparse.ArgumentTypeError(f"{str(file)!r} does not end in .png")
@@ -54,9 +54,9 @@ def picture_to_write(text: str) -> Path:
 
 
 def positive(text: str) -> int:
-    """A flag that counts things: 1, 2, ..."""
+    """Parses a count, from 1 up."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
 
 
@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def add_config(self) -> None:
-        """Adds --config and the overrides of its fields."""
+        """Adds --config, and the overrides of the config's fields."""
         help = "config file, as configs/x.py[:name=value,...]"
         self.add_argument("--config", required=True, metavar="FILE", help=help)
         self.allow_overrides("the config")
@@ -98,8 +98,8 @@ def run(main: Main, parser: Parser) -> NoReturn:
 
     Overrides are the arguments that start with --config. ; any other unknown one is an error.
     """
-    # Imports and traced programs are many objects that stay. Looking for garbage among them after
-    # each 700 new ones, as Python does, is an eighth of a start.
+    # Imports and traced programs are many objects that stay. To look for garbage among them after
+    # each 700 new ones, as Python does, takes an eighth of the time of a start.
     gc.set_threshold(100_000)
     exit_code, message = invoke(main, parser, sys.argv[1:])
     try:
@@ -115,17 +115,25 @@ def run(main: Main, parser: Parser) -> NoReturn:
 
 
 def invoke(main: Main, parser: Parser, argv: Sequence[str]) -> tuple[ExitCode, str]:
-    """Parses `argv` and calls `main`; returns how it ended, and with which message.
+    """Parses `argv` and calls `main`, for Python that runs a command in its own process.
 
-    For Python that runs a command without a process of its own. What it changes for the process:
-    handlers of the loggers, and the hooks for exceptions that nobody catches.
+    It changes the process: handlers of the loggers, and the hooks for exceptions that are not
+    caught.
+
+    Args:
+      main: the command.
+      parser: of its flags.
+      argv: the command line, without the name of the command.
+
+    Returns:
+      The exit code, and the message of the error.
     """
     console.attach(log)
-    # Orbax and TFDS narrate every step, and what fails there comes as an error, too.
+    # Orbax and TFDS log every step, and their failures come as errors, too.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     debug = "--debug" in argv
-    if not debug:  # where Orbax fails, it leaves other reads behind, each with a traceback
+    if not debug:  # where Orbax fails at one array, its reads of others end later, with tracebacks
         sys.unraisablehook = lambda ignored: log.debug(f"ignored: {ignored.exc_value!r}")
         threading.excepthook = lambda failed: log.debug(f"in a thread: {failed.exc_value!r}")
     try:
@@ -134,7 +142,7 @@ def invoke(main: Main, parser: Parser, argv: Sequence[str]) -> tuple[ExitCode, s
             if not (parser.epilog and argument.startswith(("--config.", "--noconfig."))):
                 parser.error(f"unknown argument {argument!r}")
         main(flags, overrides)
-    except BrokenPipeError:  # whoever reads the output wants no more, as head
+    except BrokenPipeError:  # the reader of the output, as head, wants no more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.ERROR, "nobody reads its output"
     except KeyboardInterrupt:
@@ -155,7 +163,7 @@ def invoke(main: Main, parser: Parser, argv: Sequence[str]) -> tuple[ExitCode, s
 
 
 def in_one_line(error: Exception) -> str:
-    """What a person is told of an error."""
+    """The message of an error for a person: one line."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename is not None:

@@ -1,5 +1,6 @@
-"""The errors that a person is meant to read, one line that names the thing and the remedy; and the
-exit codes, which launchers understand.
+"""Errors for a person, and the exit codes that launchers understand.
+
+The message of such an error is one line that names the thing and the remedy.
 """
 
 import enum
@@ -15,7 +16,7 @@ class ExitCode(enum.IntEnum):
 
 
 class UserError(Exception):
-    """Something outside the program is wrong: a file, a checkpoint, a divergence. Exit code 1."""
+    """Something outside the program is wrong: a file, a checkpoint, the data. Exit code 1."""
 
 
 class UsageError(UserError):
@@ -23,4 +24,4 @@ class UsageError(UserError):
 
 
 class PreemptedError(UserError):
-    """The machine will be taken away; the same command goes on later. Exit code 42."""
+    """The machine will be taken away; the same command continues later. Exit code 42."""

@@ -1,4 +1,4 @@
-"""The one place where text that a user gave becomes a path."""
+"""Paths from text that a user gave."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ _SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]+):(//?)", re.IGNORECASE)
 
 
 def to_path(text: str, name: str = "") -> Path:
-    """Makes a path of a user's text: ~ is the home folder.
+    """Makes a path of text that a user gave: ~ is the home folder.
 
     Args:
       text: as it was given.

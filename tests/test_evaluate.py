@@ -284,7 +284,7 @@ def test_what_is_no_checkpoint_is_one_clear_line(command, digits_run, newest, tm
     line = fails("evaluate", "--checkpoint", f"{newest},{tmp_path / 'no'}", exit_code=1)
     assert f"no checkpoint directory '{tmp_path / 'no'}'" in line
     line = fails("evaluate", "--checkpoint", tmp_path, exit_code=1)
-    assert f"{tmp_path} is no good checkpoint: it has no description" in line
+    assert f"{tmp_path} is not a good checkpoint: it has no description" in line
     line = fails("evaluate", "--workdir", tmp_path, exit_code=1)
     assert "no good checkpoint" in line
     line = fails("evaluate", exit_code=2)
@@ -507,7 +507,7 @@ def test_every_checkpoint_is_evaluated_once(command, smoke_arguments, tmp_path):
     other = command("evaluate", "--workdir", workdir, "--all_checkpoints", "--crops", 10)
     assert [one["step"] for one in lines(other)] == steps[1:]
     assert all(one["crops"] == 10 for one in lines(other))
-    assert f"left out: {damaged} is no good checkpoint: Orbax cannot" in other.stderr
+    assert f"left out: {damaged} is not a good checkpoint: Orbax cannot" in other.stderr
     assert f"left out: no checkpoint directory '{workdir / 'checkpoints' / '7'}'" in other.stderr
     assert written.items() <= times(workdir).items()
     assert len(times(workdir)) == 2 * len(steps) - 1

@@ -185,7 +185,7 @@ def test_preview_is_a_picture(command, own_data, tmp_path):
         assert picture.width > picture.height > 300
     assert not (tmp_path / "config.json").exists()
     line = command.fails("train", *arguments, "--workdir", tmp_path, "--preview", 0, exit_code=2)
-    assert "'0' is no number from 1 up" in line
+    assert "'0' is not a whole number from 1 up" in line
 
 
 @pytest.fixture(scope="module")

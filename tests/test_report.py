@@ -376,7 +376,7 @@ def test_the_base_can_be_chosen(tmp_path: Path):
         (["{run}", "--output", "{tmp}/x.html", "--features"], "none of the runs has a good check"),
         (["{tmp}/nowhere", "--format", "csv"], "there is no folder"),
         (["{run}", "--format", "csv", "--features"], "are for an HTML page"),
-        (["{run}", "--output", "/dev/full"], "is no ordinary file"),
+        (["{run}", "--output", "/dev/full"], "is not an ordinary file"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(command: Command, tmp_path: Path, arguments, message):

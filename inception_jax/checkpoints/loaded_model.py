@@ -33,7 +33,7 @@ class LoadedModel:
     params: Any
     batch_stats: Any
     weights: str  # average | raw
-    description: dict[str, Any]  # what the checkpoint says of itself
+    description: dict[str, Any]  # of the checkpoint, see `description.py`
     digest: str  # SHA-256: checkpoints that have the same are the same
 
 
@@ -54,7 +54,7 @@ def load(
       overrides: --config.a.b=value, on top of the config in the checkpoint.
 
     Raises:
-      UserError: it is not a checkpoint, or damaged.
+      UserError: there is no such checkpoint, or it is damaged.
       UsageError: it has no averaged weights, or an override does not fit.
     """
     path = checkpoint if isinstance(checkpoint, Path) else checkpoint.path
@@ -73,7 +73,7 @@ def load(
         target = {"average": values} if weights == "average" else values
         tree = devices.replicate(found.take(target), mesh)
     except DamagedCheckpointError as error:
-        raise UserError(f"{path} is no good checkpoint: {error}") from error
+        raise UserError(f"{path} is not a good checkpoint: {error}") from error
     values = tree["average"] if weights == "average" else tree
     return LoadedModel(
         checkpoint=path,

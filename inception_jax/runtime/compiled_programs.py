@@ -1,10 +1,10 @@
-"""Keeps compiled programs between starts, in the cache folder of the user.
+"""Compiled programs that are kept between starts, in the cache folder of the user.
 
-JAX keeps them where JAX_COMPILATION_CACHE_DIR says, and that setting wins. Its own store is not for
-a folder that nobody watches: it writes files in place, so that a process killed meanwhile leaves
-half a program, which JAX never replaces (in 0.10.2 it keeps no other one either, from then on); it
-locks the folder, which some network drives cannot; and what goes wrong is a Python warning, which
-ends a run where warnings are errors. So this module gives JAX a store with the same two methods, by
+JAX keeps them where JAX_COMPILATION_CACHE_DIR says, and that setting wins. Its own store does not
+suit a folder that nobody watches. It writes files in place, so that a process killed meanwhile
+leaves half a program, which JAX never replaces (0.10.2 then keeps no other one either). It locks
+the folder, which some network drives cannot do. And its errors are Python warnings, which end a run
+where warnings are errors. So this module gives JAX a store with the same two methods, by
 a private name, see `jax_internals.py`.
 """
 
@@ -32,14 +32,15 @@ MAX_BYTES = 2**30  # GoogLeNet's step takes 1 MB on a CPU
 _OFF = "JAX_ENABLE_COMPILATION_CACHE=0"
 _PROGRAM, _UNFINISHED = ".program", ".unfinished"
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
-_ABANDONED_SECONDS = 3600.0  # nobody writes one file for that long
+_ABANDONED_SECONDS = 3600.0  # no process writes one file for that long
 
 
 def keep() -> None:
-    """From here on JAX keeps what it compiles, unless it was told where or not to; says where.
+    """Makes JAX keep compiled programs from now on, and logs where.
 
-    After processes have met, and before anything large is compiled. A folder that cannot be used is
-    a warning: then all is compiled at each start.
+    Settings of JAX that name a folder or switch this off win. To be called when processes have met,
+    and before anything large is compiled. A folder that cannot be used is a warning: then all is
+    compiled at each start.
     """
     settings = jax.config.values
     if not settings["jax_enable_compilation_cache"] or settings["jax_compilation_cache_dir"]:
@@ -67,10 +68,10 @@ def keep() -> None:
 
 
 def private_folder() -> Path:
-    """The folder, made if need be: nobody else may write there, since programs are code.
+    """Makes the folder where it is missing; no other user may write there, since programs are code.
 
     Raises:
-      OSError: there can be none; `filename` and `strerror` say why.
+      OSError: the folder cannot be made or used; `filename` and `strerror` say why.
     """
     folder = platformdirs.user_cache_path("inception_jax") / "compiled"
     if not folder.is_absolute():
@@ -87,21 +88,21 @@ def private_folder() -> Path:
 
 
 class Store:
-    """A folder of compiled programs, each whole or not there.
+    """A folder of compiled programs, for any number of processes at a time, without locks.
 
-    Any number of processes may use it at a time, without locks: a file gets its name when it is
-    complete, and bears a checksum. Those not used for longest go when all are too large.
+    A file gets its name when it is complete, and has a checksum. The programs that were not used
+    for longest are deleted when all together are too large.
     """
 
     def __init__(self, folder: Path, limit: int):
-        """Opens the store of a folder that is there; `limit` is in bytes, -1 keeps everything."""
+        """Opens the store in a folder that exists; `limit` is in bytes, and -1 keeps everything."""
         self._path = folder  # JAX names it in its log
         self._limit = limit
         self._given: set[str] = set()  # keys whose program JAX has got from here
         self._told = False
 
     def get(self, key: str) -> bytes | None:
-        """The program kept under `key`, if there is a good one."""
+        """The program of a key; None where there is none or it is damaged."""
         file = self._file(key)
         self._given.discard(key)
         try:
@@ -118,7 +119,7 @@ class Store:
         return program
 
     def put(self, key: str, value: bytes) -> None:
-        """Keeps a program, in the place of one under the same key that could not be read."""
+        """Keeps a program, in the place of one of the same key that could not be read."""
         if key in self._given:
             self._tell(f"JAX could not load {self._file(key)}: it was compiled again")
         if 0 <= self._limit < len(value):
@@ -146,7 +147,7 @@ class Store:
                 raise
 
     def _make_room(self) -> None:
-        """Removes those not used for longest, and what killed processes left behind."""
+        """Deletes programs not used for longest, and unfinished files of killed processes."""
         found = []
         with os.scandir(self._path) as entries:
             for entry in entries:
@@ -168,16 +169,16 @@ class Store:
             total -= size
 
     def _tell(self, message: str) -> None:
-        """Once a process: what is wrong with one is often wrong with all."""
+        """Logs a warning, once in a process: one program's error is often that of all."""
         if not self._told:
             log.warning(message)
         self._told = True
 
 
 def _processor() -> str:
-    """A name for the kind of this processor: a program for another one may not run here.
+    """A name for the kind of this processor: a program for another kind may not run here.
 
-    Hosts of several kinds may share a home, and JAX's keys do not tell them apart.
+    Machines of several kinds may share a home folder, and JAX's keys do not tell them apart.
     """
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""The console: results go to standard output, everything said on the way to standard error."""
+"""The console: results go to standard output, messages to standard error."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ from rich.console import Console
 
 
 class _Stderr(Console):
-    """A run goes on when nobody reads what it says any more: the log file has it."""
+    """A console whose closed pipe does not end a run: the log file has the messages."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -20,7 +20,7 @@ _only_warnings = False
 
 
 def printable(text: str) -> str:
-    """What would steer the terminal is shown as an escape instead: names of files may have any."""
+    """Text without control characters, which names of files may have: they are shown as escapes."""
     return "".join(one if one.isprintable() or one == "\n" else _escape(one) for one in text)
 
 
@@ -36,14 +36,14 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _FileHandler(logging.FileHandler):
-    """A line that could not be written, the disk being full, is no reason for a traceback."""
+    """A log file that drops a line where the disk is full, without a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
 
 
 def attach(log: logging.Logger) -> None:
-    """Sends a logger's messages of level INFO and above to the console, and to nobody else."""
+    """Sends a logger's messages of level INFO and above to the console only."""
     log.setLevel(logging.DEBUG)
     log.propagate = False
     handler = _ConsoleHandler(logging.INFO)
@@ -52,12 +52,12 @@ def attach(log: logging.Logger) -> None:
 
 
 def is_for_a_person() -> bool:
-    """Whether a progress bar has a place: a terminal, and no other process that shows one."""
+    """Tells if a progress bar can be shown: on a terminal, and in the primary process."""
     return stderr.is_terminal and not _only_warnings
 
 
 def only_warnings() -> None:
-    """Of several processes one tells how it goes; from this one come warnings and errors."""
+    """Leaves other messages than warnings and errors to the primary process."""
     global _only_warnings
     _only_warnings = True
     for handler in logging.getLogger("inception_jax").handlers:
@@ -66,7 +66,7 @@ def only_warnings() -> None:
 
 
 def add_file(log: logging.Logger, path: Path) -> None:
-    """Also appends every message, tracebacks included, to a file."""
+    """Appends every message, with tracebacks, to a file, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

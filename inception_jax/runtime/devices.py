@@ -1,4 +1,4 @@
-"""The one place that decides about devices: the mesh, and how arrays lie on it.
+"""Devices: the mesh, and how arrays lie on it.
 
 One axis, `data`: a batch is split over all devices of all processes, everything else is replicated.
 """
@@ -22,7 +22,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     compiler places what is between input and output.
 
     Args:
-      devices: those to take; all of this run where it is None.
+      devices: which to take; None takes all devices of the job.
     """
     row = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(row), ("data",), axis_types=(AxisType.Auto,))
@@ -34,13 +34,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def compiler_options(mesh: Mesh | None = None) -> dict[str, str]:
-    """For `jax.jit` of a network: what XLA is told besides its defaults.
+    """Options of XLA that differ from its defaults, for `jax.jit` of a network.
 
-    On a CPU not to use YNNPACK, its default: with XLA's own convolutions and products a training
+    On a CPU they switch off YNNPACK, a default: with XLA's own convolutions and products a training
     step takes a fifth less time, a forward pass a quarter (`tests/benchmarks/NOTES.md`; on x86).
 
     Args:
-      mesh: of the devices it is to run on; the default ones where it is None.
+      mesh: of the devices to run on; None stands for the default ones.
     """
     platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
     return {"xla_cpu_experimental_ynn_fusion_type": ""} if platform == "cpu" else {}

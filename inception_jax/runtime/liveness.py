@@ -1,9 +1,9 @@
-"""Which of several processes is dead, stopped or has failed: all the others say so, and end.
+"""Detects lost processes: dead, stopped or failed ones. All others name the lost one, and end.
 
 A collective waits for ever for a process that is gone (on CPUs it fails, without a name). So each
-process counts up a number in the coordinator's key-value store. Process 0, where that store is, is
-the judge: who does not count for long is given up, and the verdict in the store ends all. The
-others give process 0 up when the store does not answer.
+process counts up a number in the coordinator's key-value store. Process 0, where that store is,
+gives up a process whose number stays the same for long: it writes a verdict to the store, which
+ends all. The others give up process 0 when the store does not answer.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _ALIVE, _FAILED, _VERDICT = "inception_jax/alive", "inception_jax/failed", "ince
 
 
 class Liveness:
-    """Watches over the processes from two threads of each of them."""
+    """Watches the processes of a job, from threads in each of them."""
 
     def __init__(self, client: Any, index: int, hosts: Sequence[str], coordinator: str):
         """Begins to watch.
@@ -50,7 +50,7 @@ class Liveness:
             threading.Thread(target=work, name=f"liveness{work.__name__}", daemon=True).start()
 
     def tell_failure(self, message: str, exit_code: int) -> None:
-        """Lets the others know why this process ends, and gives them the time to hear it."""
+        """Tells the others why this process ends, and gives them the time to read it."""
         self._leaving.set()
         if self._index == 0:
             judgement = self._judgement(0, f"failed: {message}", exit_code)
@@ -61,15 +61,15 @@ class Liveness:
             sudden_end.within_seconds(lambda: self._client.key_value_set(where, failure))
 
     def wait_for_verdict(self) -> None:
-        """Returns if nobody else is to blame for an error here; else the process ends meanwhile."""
+        """Waits for a verdict on another process, which ends this one; returns if there is none."""
         time.sleep(SECONDS_OF_SILENCE + 10 * SECONDS_BETWEEN_BEATS)
 
     def stop(self) -> None:
-        """All are about to leave in peace: silence means nothing from now on."""
+        """Ends the watch, since all processes are about to end: silence means nothing now."""
         self._leaving.set()
 
     def _beat(self) -> None:
-        now = time.monotonic()  # who dies before the first beat is silent, too
+        now = time.monotonic()  # a process that dies before its first beat is silent, too
         seen = {f"{_ALIVE}/{index}": ("", now) for index in range(len(self._hosts))}
         count = 0
         while not self._leaving.wait(SECONDS_BETWEEN_BEATS if count else 0):
@@ -90,7 +90,7 @@ class Liveness:
                     sudden_end.end(**json.loads(verdict))
 
     def _judge(self, seen: dict[str, tuple[str, float]]) -> None:
-        """Gives up who has failed or was silent; `seen` has the last number of each, and when."""
+        """Gives up one that has failed or was silent; `seen` has its last number, and when."""
         now = time.monotonic()
         for key, failure in self._client.key_value_dir_get(_FAILED):
             told = json.loads(failure)
@@ -113,9 +113,10 @@ class Liveness:
         return {"message": message, "exit_code": int(exit_code)}
 
     def _announce(self, judgement: dict[str, Any]) -> None:
-        with contextlib.suppress(Exception):  # there is one: the first counts
+        with contextlib.suppress(Exception):  # there is a verdict: the first counts
             self._client.key_value_set(f"{_VERDICT}/0", json.dumps(judgement))
-        time.sleep(2 * SECONDS_BETWEEN_BEATS)  # the store ends with this process: all are to hear
+        # The store ends with this process: the others need time to read it.
+        time.sleep(2 * SECONDS_BETWEEN_BEATS)
 
     def _watch_the_store(self) -> None:
         while not self._leaving.wait(SECONDS_BETWEEN_BEATS):

@@ -1,4 +1,4 @@
-"""What devices could compute at most, to tell how much of it a run uses."""
+"""Peak rates of devices, to tell how much of them a run uses."""
 
 from jax.sharding import Mesh
 
@@ -28,7 +28,7 @@ PEAK_FLOPS = {
 
 
 def peak_flops(mesh: Mesh) -> float | None:
-    """FLOP/s of all devices together; None where one of them is not in the table."""
+    """FLOP/s of all devices together; None where a device is not in the table."""
     peaks = [_peak(device.device_kind) for device in mesh.devices.flat]
     known = [peak for peak in peaks if peak is not None]
     return sum(known) if len(known) == len(peaks) else None

@@ -1,8 +1,8 @@
-"""SIGTERM says that the machine will be taken away soon. This module alone listens to it.
+"""Preemption: SIGTERM says that the machine will be taken away soon.
 
-A process alone has its own handler. Of several processes each may get the signal at another moment
-or not at all, so they agree on the step at which all of them stop: JAX does that, and has the
-signal from the moment on when the processes have met.
+Only this module listens to that signal. In a job of one process it has its own handler. In a job of
+several each may get the signal at another moment or not at all, so they agree on the step at which
+all of them stop: JAX does that, and has the signal as soon as the processes have met.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _reached_by_all: Callable[[int], bool] | None = None
 
 
 def listen() -> None:
-    """From now on SIGTERM is answered; to be called before the imports that take seconds."""
+    """Answers SIGTERM from now on; to be called before the imports that take seconds."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     # Python's own handlers wait until the main thread runs Python again, which may be compiling for
@@ -51,7 +51,7 @@ def _answer(read_end: int) -> None:
 
 
 def hand_over(reached_by_all: Callable[[int], bool]) -> None:
-    """Several processes have met, and JAX listens to the signal now.
+    """Leaves the signal to JAX, since several processes have met.
 
     Args:
       reached_by_all: takes the number of the check, and is true in all processes at the same one.
@@ -66,8 +66,8 @@ def hand_over(reached_by_all: Callable[[int], bool]) -> None:
 def stopping_at_checks() -> Iterator[None]:
     """Within the block SIGTERM waits for the next `check`; outside it ends the process at once.
 
-    A second one ends it at once anywhere. Of several processes that have met none ends at once:
-    they stop together, at the next check, though a compilation may lie before it.
+    A second SIGTERM ends the process at once anywhere. Several processes that have met never end at
+    once: they stop together, at the next check, though a compilation may come before it.
     """
     global _work_at_stake
     _work_at_stake = True
@@ -78,7 +78,7 @@ def stopping_at_checks() -> Iterator[None]:
 
 
 def check() -> None:
-    """Called at every step and every batch of an evaluation, as often in each of the processes.
+    """Stops here if SIGTERM came: at every step and batch, equally often in all processes.
 
     Raises:
       PreemptedError: it is time to save and to stop, in all processes at the same call.

@@ -1,4 +1,4 @@
-"""The processes of a job: how they come together, agree, and part.
+"""The processes of a job: how they meet, agree, and end.
 
 The only module that starts JAX's distributed runtime and uses its key-value store. In a job of one
 process nothing here does anything. JAX is imported when processes meet: every command has these
@@ -37,7 +37,7 @@ _texts_gathered = 0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of `join`. Slurm, Open MPI, Cloud TPU and Kubernetes are found without them."""
+    """Adds the flags of `join`; Slurm, Open MPI, Cloud TPU and Kubernetes are found without."""
     group = parser.add_argument_group("several processes; clusters are found without these flags")
     group.add_argument(
         "--coordinator", type=_address, metavar="HOST:PORT", help="of process 0; any free port"
@@ -54,9 +54,9 @@ def _address(text: str) -> str:
 
 
 def join(flags: argparse.Namespace) -> None:
-    """Meets the other processes of the job, if there are any; before any device is touched.
+    """Meets the other processes of the job, if there are any, before a device is used.
 
-    From then on all end when one is lost, and only process 0 writes to the console and prints.
+    Afterwards all end when one is lost, and only process 0 prints results and progress.
 
     Raises:
       UsageError: flags that do not fit together.
@@ -81,7 +81,7 @@ def join(flags: argparse.Namespace) -> None:
 
 
 def _detect(coordinator: str | None, count: int | None, index: int | None) -> tuple[Any, ...]:
-    """What the flags leave open, from the environment of a cluster; None where there is none."""
+    """Coordinator, count, index, local devices: from the flags, else from a cluster, or None."""
     local_devices = _local_devices()
     if coordinator and count is not None and index is not None:
         return coordinator, count, index, local_devices
@@ -99,7 +99,7 @@ def _detect(coordinator: str | None, count: int | None, index: int | None) -> tu
         raise UserError(
             f"this looks like a cluster, but its processes cannot be found "
             f"({' '.join(str(error).split())}): use --coordinator, --num_processes and "
-            "--process_id, or --num_processes 1 for a process alone"
+            "--process_id, or --num_processes 1 for a job of one process"
         ) from error
 
 
@@ -131,14 +131,16 @@ def _join(coordinator: str, count: int, index: int, local_devices: list[int] | N
     _index, _client = index, jax_internals.coordinator_client()
     _coordinator = coordinator
     _liveness = Liveness(_client, index, _hosts, coordinator)
-    of_first, here = broadcast_json(jax.local_device_count()), jax.local_device_count()
-    if here != of_first:
-        raise UserError(f"it has {here} devices and process 0 has {of_first}: give all as many")
+    expected, found = broadcast_json(jax.local_device_count()), jax.local_device_count()
+    if found != expected:
+        raise UserError(
+            f"it has {found} devices and process 0 has {expected}: give all the same number"
+        )
     devices.first_collective()
 
 
 def _keep_libraries_off_stdout() -> None:
-    """Gloo prints to file descriptor 1, where results go: to standard error with it."""
+    """Sends what Gloo prints to file descriptor 1, where results go, to standard error."""
     if sys.stdout is None:  # closed
         return
     sys.stdout.flush()
@@ -150,22 +152,22 @@ def _keep_libraries_off_stdout() -> None:
 
 
 def is_multi_process() -> bool:
-    """Whether there are other processes."""
+    """Tells if the job has other processes."""
     return _liveness is not None
 
 
 def is_primary() -> bool:
-    """Whether this process writes what the job as a whole has to say: metrics, results."""
+    """Tells if this is the primary process, which writes metrics, checkpoints and results."""
     return _index == 0
 
 
 def hosts() -> tuple[str, ...]:
-    """The names of the machines, one a process."""
+    """The names of the machines, one for each process."""
     return _hosts
 
 
 def coordinator() -> str:
-    """HOST:PORT where the processes have met; empty for a process alone."""
+    """HOST:PORT where the processes have met; empty in a job of one process."""
     return _coordinator
 
 
@@ -174,10 +176,10 @@ def barrier(name: str, seconds: float = SECONDS_AT_A_BARRIER) -> None:
 
     Args:
       name: another one each time.
-      seconds: for how long, at most.
+      seconds: how long to wait at most.
 
     Raises:
-      UserError: naming those who did not come.
+      UserError: a process did not come; which.
     """
     if not is_multi_process():
         return
@@ -185,7 +187,7 @@ def barrier(name: str, seconds: float = SECONDS_AT_A_BARRIER) -> None:
     _client.key_value_set(f"{arrived}/{_index}", "")
     try:
         _client.wait_at_barrier(name, int(1000 * seconds))
-    except Exception as error:  # JAX has a kind for each
+    except Exception as error:  # JAX has many kinds of errors
         here = {int(key.rpartition("/")[2]) for key, _ in _client.key_value_dir_get(arrived)}
         missing = [f"{index} on {host}" for index, host in enumerate(_hosts) if index not in here]
         if not missing:
@@ -197,7 +199,7 @@ def barrier(name: str, seconds: float = SECONDS_AT_A_BARRIER) -> None:
 
 
 def broadcast_json(value: Any) -> Any:
-    """Process 0's `value`, JSON, in every process."""
+    """The value of process 0, as JSON, in every process."""
     global _texts_told
     if not is_multi_process():
         return value
@@ -209,7 +211,7 @@ def broadcast_json(value: Any) -> Any:
 
 
 def gather(value: Any) -> list[Any]:
-    """Every process's `value`, JSON, in their order, in every process.
+    """The values of all processes, as JSON, in their order, in every process.
 
     Raises:
       UserError: a process did not come; which.
@@ -229,7 +231,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def round_trip_seconds() -> float:
-    """How long the coordinator takes to answer: the fastest of a few."""
+    """Seconds that the coordinator takes to answer: the fastest of five times."""
     durations = []
     for _ in range(5):
         start = time.perf_counter()
@@ -239,7 +241,7 @@ def round_trip_seconds() -> float:
 
 
 def wait_for_failure_report() -> None:
-    """On an error that may be another's fault: that one is named, and the process ends.
+    """Waits, after an error, until a lost process is named, which ends this one.
 
     Returns if all others are well.
     """
@@ -248,7 +250,7 @@ def wait_for_failure_report() -> None:
 
 
 def leave(exit_code: int, message: str) -> None:
-    """The end of a command. With an error the others hear of it, and the process ends at once.
+    """Ends the process after a command; after an error the others are told of it.
 
     Args:
       exit_code: how it ended.
@@ -259,7 +261,7 @@ def leave(exit_code: int, message: str) -> None:
     if exit_code not in (ExitCode.DONE, ExitCode.RESTART):
         _liveness.tell_failure(message, exit_code)
     else:
-        with contextlib.suppress(Exception):  # JAX has a kind for each; the work is done
+        with contextlib.suppress(Exception):  # JAX has many kinds of errors; the work is done
             barrier("leaving")
             _liveness.stop()
             _shut_down()

@@ -22,12 +22,16 @@ SECONDS_BETWEEN_MOVES = 0.2  # of the bar
 
 @contextlib.contextmanager
 def show(what: str, total: int, start: int = 0) -> Iterator[Update]:
-    """Yields `update(done, text, seconds_left)`; the text is printed when there is no terminal.
+    """Shows progress within a block.
 
     Args:
       what: the first words of the line.
       total: number of things to do.
       start: how many were done before.
+
+    Yields:
+      `update(done, text, seconds_left)`, which moves the bar, or logs a line where there is no
+      terminal and `text` is not empty.
     """
     if not console.is_for_a_person():
 

@@ -1,7 +1,7 @@
-"""All processes of a job meet at the coordinator's address, or each says who is missing.
+"""The meeting of all processes of a job at the coordinator's address, or the names of missing ones.
 
 JAX's own start-up aborts in C++ when a process does not come, without a name. So the processes meet
-here first, over plain TCP at the address that JAX's service will listen at a moment later.
+here first, over plain TCP, at the address where JAX's service listens a moment later.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ from typing import Any
 
 from inception_jax.errors import UserError
 
-_GREETING = "inception_jax"  # tells our processes from whoever else knocks at the port
+_GREETING = "inception_jax"  # tells our processes from other programs that connect to the port
 _SECONDS_BETWEEN_TRIES = 0.2
 _SECONDS_FOR_A_LINE = 5.0  # a stranger that connects and says nothing keeps others waiting so long
 _LONGEST_LINE = 1 << 20
 
 
 def meet(coordinator: str, count: int, index: int, *, seconds: float) -> tuple[str, ...]:
-    """Returns the host names of all processes, in their order, when the last one has come.
+    """Waits for all processes of a job, and returns their host names in their order.
 
     Args:
       coordinator: HOST:PORT of process 0; the port is free again afterwards.
@@ -28,7 +28,7 @@ def meet(coordinator: str, count: int, index: int, *, seconds: float) -> tuple[s
       seconds: how long to wait for the others.
 
     Raises:
-      UserError: some did not come, and which; or two are of the same index.
+      UserError: some did not come, and which; or two have the same index.
     """
     host, _, port = coordinator.rpartition(":")
     deadline = time.monotonic() + seconds
@@ -38,7 +38,7 @@ def meet(coordinator: str, count: int, index: int, *, seconds: float) -> tuple[s
 
 
 def _receive_all(port: int, count: int, deadline: float, seconds: float) -> tuple[str, ...]:
-    """Process 0: waits for all others and tells them who is there."""
+    """The part of process 0: waits for all others and sends them the host names."""
     hosts = {0: socket.gethostname()}
     waiting: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
@@ -88,7 +88,7 @@ def _listen(port: int) -> socket.socket:
 def _check(
     hello: dict[str, Any], count: int, hosts: dict[int, str], waiting: dict[int, socket.socket]
 ) -> None:
-    """Raises UserError if this process does not fit to those that are here."""
+    """Raises UserError if a process does not fit to those that have come."""
     index, host = hello["index"], hello["host"]
     if hello["count"] != count:
         raise UserError(
@@ -105,7 +105,7 @@ def _check(
 
 
 def _missing(hosts: dict[int, str], waiting: dict[int, socket.socket], count: int) -> bool:
-    """Whether some have not come, or have gone again."""
+    """Tells if some have not come, or have gone again, and forgets the latter."""
     if len(hosts) < count:
         return True
     for index in [index for index, connection in waiting.items() if _is_closed(connection)]:
@@ -119,14 +119,14 @@ def _who_is_missing(hosts: dict[int, str], count: int, seconds: float) -> str:
     return (
         f"of {count} processes {', '.join(absent)} did not come within {seconds:.0f} s (here: "
         f"{here}): see the logs of the missing, and whether a firewall keeps them from process 0; "
-        "--num_processes 1 if this one is to be alone"
+        "--num_processes 1 for a job of one process"
     )
 
 
 def _report(
     address: tuple[str, int], count: int, index: int, deadline: float, seconds: float
 ) -> tuple[str, ...]:
-    """Another process: says that it is there, and waits for the rest."""
+    """The part of the others: says that this process is there, and waits for the rest."""
     hello = {
         "greeting": _GREETING,
         "count": count,
@@ -161,7 +161,7 @@ def _send(connection: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _receive(connection: socket.socket, seconds: float) -> dict[str, Any] | None:
-    """The line that the other side sends; None if it sends none, or no JSON object."""
+    """The JSON object that the other side sends as a line; None if it does not send one."""
     connection.settimeout(seconds)
     try:
         with connection.makefile("rb") as lines:

@@ -1,4 +1,4 @@
-"""Ending a process from one of its threads, while its main thread is stuck."""
+"""The end of a process by one of its threads, while its main thread is stuck."""
 
 import contextlib
 import logging
@@ -15,9 +15,9 @@ _SECONDS = 10
 
 
 def within_seconds(work: Callable[[], object]) -> None:
-    """Does some work, but no longer than ten seconds: it may wait for a lock of a stuck thread.
+    """Calls `work` and waits for it for ten seconds: it may need a lock of a stuck thread.
 
-    What it raises is lost, too: there is nobody left to tell.
+    Errors are dropped.
     """
 
     def attempt() -> None:
@@ -30,9 +30,13 @@ def within_seconds(work: Callable[[], object]) -> None:
 
 
 def end(message: str, exit_code: int) -> NoReturn:
-    """Says why in one line, writes the stacks of all threads to the log file, and ends at once.
+    """Logs an error and the stacks of all threads, and ends the process at once.
 
-    Nothing is cleaned up: what a run has on disk is whole at any moment.
+    Nothing is cleaned up: the files of a run are whole at any moment.
+
+    Args:
+      message: of the error, one line.
+      exit_code: of the process.
     """
 
     def say() -> None:
@@ -44,7 +48,7 @@ def end(message: str, exit_code: int) -> NoReturn:
 
 
 def stacks() -> str:
-    """What every thread of this process is doing, the innermost call last."""
+    """The stacks of all threads of this process as text, the innermost call last."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "\n".join(
         f"thread {names.get(identity, identity)}:\n{''.join(traceback.format_stack(frame))}"

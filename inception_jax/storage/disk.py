@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written: one line, whichever library meets it."""
+"""Errors of a disk that is full or cannot be written, as one line for all libraries."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ class DiskError(UserError):
 
 @contextlib.contextmanager
 def writing(folder: Path, needed: str = "") -> Iterator[None]:
-    """A block that writes in `folder`.
+    """Turns errors of a disk, in a block that writes in `folder`, into a `DiskError`.
 
     Args:
       folder: for the message, with the room that is left there.
@@ -41,7 +41,7 @@ def writing(folder: Path, needed: str = "") -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, where they are not there yet.
+    """Makes a folder and those above it, where they are missing.
 
     Raises:
       DiskError: a file has the name of one of them.
@@ -53,7 +53,7 @@ def make_folder(folder: Path) -> None:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk, or a quota that is used up, caused the error."""
+    """Tells if a full disk, or a quota that is used up, caused an error."""
     if error is None:
         return False
     if isinstance(error, OSError) and error.errno in _FULL:
@@ -64,7 +64,7 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def megabytes(size: int) -> str:
-    """Bytes for a person."""
+    """A number of bytes as megabytes, for a person."""
     return f"{size / 1e6:,.1f} MB"
 
 

@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Locks of folders: one process at a time."""
 
 import contextlib
 import fcntl
@@ -11,13 +11,16 @@ from inception_jax.storage import disk
 
 @contextlib.contextmanager
 def hold(folder: Path, doing: str) -> Iterator[None]:
-    """Makes `folder` if need be, and keeps every other process out for the length of the block.
+    """Makes a folder where it is missing, and keeps every other process out within the block.
 
     The kernel frees the lock when the process ends, in whatever way.
 
+    Args:
+      folder: to be locked.
+      doing: what the block does, for the message in another process, as "training".
+
     Raises:
-      UserError: another process holds it; the message says that it is `doing` something. Or a file
-        is where the folder should be.
+      UserError: another process holds the lock, or a file is in the place of the folder.
     """
     disk.make_folder(folder)
     with (folder / ".lock").open("w") as lock:
@@ -29,7 +32,7 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether another process holds the folder just now; a `hold` at this very moment may fail."""
+    """Tells if another process holds the lock of a folder; a `hold` at the same moment may fail."""
     try:
         with (folder / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

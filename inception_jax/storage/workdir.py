@@ -31,9 +31,9 @@ def of_checkpoint(checkpoint: Path) -> Path:
 
 @contextlib.contextmanager
 def claim(folder: Path, config: dict[str, Any]) -> Iterator[None]:
-    """Makes the folder with its config.json, or checks that the run in it is of this config.
+    """Makes the folder with its config.json, or checks that the run in it has this config.
 
-    For the length of the block no other process can claim it.
+    Within the block no other process can claim the folder.
 
     Raises:
       UsageError: it belongs to another config; the differing fields are named.
@@ -56,11 +56,15 @@ def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A config.json; raises UserError if it is none."""
+    """Reads a config.json.
+
+    Raises:
+      UserError: the file is not a JSON object.
+    """
     try:
         config = json.loads(path.read_text())
     except ValueError:
         config = None
     if not isinstance(config, dict):
-        raise UserError(f"{path} is no JSON object: move {path.parent} away")
+        raise UserError(f"{path} is not a JSON object: move {path.parent} away")
     return config

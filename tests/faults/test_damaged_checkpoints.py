@@ -301,4 +301,4 @@ def test_evaluate_and_predict_say_it_in_one_line(originals, refused, tmp_path):
     shutil.rmtree(damaged / "description")
     for name, *others in (["evaluate"], ["predict", "--images", __file__]):  # is not opened
         line = refused(name, "--checkpoint", damaged, *others)
-        assert f"{damaged} is no good checkpoint: it has no description" in line
+        assert f"{damaged} is not a good checkpoint: it has no description" in line

@@ -152,7 +152,7 @@ def test_commands_that_take_files_refuse_it_too(small_network, refused, tmp_path
     assert f"{weights} is not a readable image" in line
     for name, *others in (["evaluate"], ["predict", "--images", weights]):
         line = refused(name, "--checkpoint", weights, *others)
-        assert f"{weights} is no good checkpoint" in line
+        assert f"{weights} is not a good checkpoint" in line
     names = tmp_path / "names.txt"
     names.write_bytes(bytes(range(256)))
     assert {path.name for path in tmp_path.iterdir()} == {"weights.npz", "names.txt"}

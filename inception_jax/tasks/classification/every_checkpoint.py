@@ -53,13 +53,12 @@ def evaluate(
     if follow and not store.steps(folder):
         log.info(f"waiting for checkpoints in {folder}")
     while True:
-        found = store.steps(folder)
+        found = store.checkpoints_in(folder)
         left_out &= set(found)  # what the run moves away, being damaged, it may write again
         new = [step for step in found if step not in shown | left_out]
         for step in new:
-            checkpoint = folder / str(step)
             try:
-                model = loaded_model.load(checkpoint, mesh, weights, overrides=spec.overrides)
+                model = loaded_model.load(found[step], mesh, weights, overrides=spec.overrides)
             except UsageError:
                 raise
             except UserError as error:  # damaged, or the run deletes it while it is read
