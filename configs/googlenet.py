@@ -17,8 +17,8 @@ sources and reasons. Every other config starts from this one and changes fields.
 
 from ml_collections import ConfigDict
 
+from inception_jax.config.checking import default_config
 from inception_jax.config.load import parse_arguments
-from inception_jax.config.schema import default_config
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

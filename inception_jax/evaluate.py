@@ -14,7 +14,7 @@ from inception_jax import cli
 from inception_jax.checkpoints import ensemble
 from inception_jax.errors import UsageError
 from inception_jax.runtime import processes, watchdog
-from inception_jax.tasks.classification import crop_flags
+from inception_jax.tasks.classification import crop_options
 
 log = cli.log
 
@@ -82,7 +82,7 @@ def make_parser() -> cli.Parser:
     usage = "%(prog)s (--workdir DIR | --checkpoint DIR[,DIR...]) [flags]"  # all take six lines
     parser = cli.Parser(__doc__, usage=usage)
     ensemble.add_flags(parser)
-    crop_flags.add_flags(parser)
+    crop_options.add_flags(parser)
     parser.add_argument("--split", help="with slices if need be; default: the config's")
     parser.add_argument(
         "--table",

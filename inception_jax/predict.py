@@ -20,7 +20,7 @@ from inception_jax.data.decode import decode
 from inception_jax.errors import UserError
 from inception_jax.runtime import console, pictures, progress
 from inception_jax.storage import disk, json_files
-from inception_jax.tasks.classification import crop_flags
+from inception_jax.tasks.classification import crop_options
 
 TOP = 5
 THUMBNAIL = 300  # pixels, of an image in the picture
@@ -153,7 +153,7 @@ def make_parser() -> cli.Parser:
     """Makes the parser of the command's flags."""
     parser = cli.Parser(__doc__)
     ensemble.add_flags(parser)
-    crop_flags.add_flags(parser)
+    crop_options.add_flags(parser)
     parser.add_argument("--images", type=cli.path, nargs="+", required=True, help="files, folders")
     parser.add_argument(
         "--save_logits",

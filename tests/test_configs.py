@@ -8,7 +8,7 @@ import jax
 import pytest
 from conftest import ROOT
 
-from inception_jax.config import compatibility, rules, schema
+from inception_jax.config import checking, compatibility, rules
 from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.errors import UsageError
@@ -68,7 +68,7 @@ def test_every_field_can_be_set_on_the_command_line(path):
         """Another value that the field may have."""
         if field == "evaluation.short_side":
             return 999  # no less than the image size
-        match schema.find(field).rule, value:
+        match checking.find(field).rule, value:
             case rules.OneOf(choices), _:
                 return next(choice for choice in choices if choice != value)
             case rules.SomeOf(choices), _:

@@ -10,7 +10,7 @@ import types
 import pytest
 from conftest import ROOT
 
-from inception_jax.config import compatibility, rules, schema, table
+from inception_jax.config import checking, compatibility, docs_table, rules, task_registry
 from inception_jax.config.declaration import option
 from inception_jax.config.load import load_config, override_config
 from inception_jax.config.resolve import evaluation_sections, resolve
@@ -20,7 +20,7 @@ from inception_jax.models.initialization import INITIALIZATIONS
 from inception_jax.models.options import GoogLeNetConfig
 from inception_jax.models.tables import ARCHITECTURES, AUXILIARY_HEADS, NAIVE, STEMS
 from inception_jax.tasks.classification import evaluation_crops
-from inception_jax.training.schedule import SCHEDULES
+from inception_jax.training.learning_rate import SCHEDULES
 
 # Fields that the first version did not have; those of `photometric` are not among them.
 YOUNGER = (
@@ -164,7 +164,9 @@ def test_values_that_are_not_allowed_are_named_with_what_is(field, value, allowe
 
 
 FLOATS = [
-    path for path, one in schema.schema("classification").items() if isinstance(one.default, float)
+    path
+    for path, one in checking.declared("classification").items()
+    if isinstance(one.default, float)
 ]
 
 
@@ -348,18 +350,18 @@ def counting(monkeypatch):
         SECTIONS={"beads": Beads}, fields_from_data=lambda config: {"beads.most": 12}
     )
     monkeypatch.setitem(sys.modules, "counting_task", module)
-    point = importlib.metadata.EntryPoint("counting", "counting_task", schema.ENTRY_POINTS)
+    point = importlib.metadata.EntryPoint("counting", "counting_task", task_registry.ENTRY_POINTS)
     monkeypatch.setattr(
         importlib.metadata, "entry_points", lambda group: [point] if group == point.group else []
     )
-    schema.schema.cache_clear()
+    checking.declared.cache_clear()
     yield
-    schema.schema.cache_clear()
+    checking.declared.cache_clear()
 
 
 @pytest.mark.usefixtures("counting")
 def test_a_task_of_another_package_brings_its_section():
-    config = override_config(schema.default_config("counting"), ["--config.beads.colour=red"])
+    config = override_config(checking.default_config("counting"), ["--config.beads.colour=red"])
     assert (config.task, config.beads.most, config.model.width) == ("counting", 0, 1.0)
     assert resolve(config).beads.most == 12
     with pytest.raises(UsageError, match=r"beads\.most is 100; it may be from 0 to 99"):
@@ -371,7 +373,7 @@ def test_a_task_of_another_package_brings_its_section():
     del values["beads"]["colour"]
     assert compatibility.from_dict(values).beads.colour == "blue"
     with pytest.raises(UsageError, match="unknown task 'countin'; did you mean 'counting'"):
-        schema.default_config("countin")
+        checking.default_config("countin")
     with pytest.raises(UsageError, match=r"unknown config field 'beads\.most'"):
         compatibility.from_dict(values | {"task": "classification"})
 
@@ -392,14 +394,14 @@ def test_the_choices_are_those_of_the_code():
         "evaluation.interpolation": evaluation_crops.INTERPOLATIONS,
     }
     for path, table_of_code in tables.items():
-        rule = schema.find(path).rule
+        rule = checking.find(path).rule
         assert isinstance(rule, rules.OneOf | rules.SomeOf)
         assert set(rule.choices) == set(table_of_code), path
     assert GoogLeNetConfig.auxiliary_after == tuple(AUXILIARY_HEADS)
 
 
 def test_every_default_is_allowed():
-    for path, one in schema.schema("classification").items():
+    for path, one in checking.declared("classification").items():
         assert one.error(one.default) == "", path
         assert one.reason, path
 
@@ -422,8 +424,8 @@ def test_the_networks_options_leave_nothing_open(options, message):
 
 def test_the_table_of_fields_is_current():
     page = ROOT / "docs" / "reference" / "config.md"
-    update = "python -m inception_jax.config.table > docs/reference/config.md"
-    assert page.read_text() == table.markdown(), update
+    update = "python -m inception_jax.config.docs_table > docs/reference/config.md"
+    assert page.read_text() == docs_table.markdown(), update
 
 
 def test_configs_wait_for_nothing_large():

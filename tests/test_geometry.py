@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from inception_jax.models import geometry, layers
+from inception_jax.models import layers, window_geometry
 
 SIZES, WINDOWS, STRIDES = range(1, 24), range(1, 7), range(1, 7)
 
@@ -28,9 +28,9 @@ def test_covering_windows_are_caffes(window, stride):
     for size in SIZES:
         if size < window:  # Caffe needs a pixel for each of the window's
             continue
-        windows = geometry.windows(size, window, stride, geometry.covering)
+        windows = window_geometry.windows(size, window, stride, window_geometry.covering)
         assert windows == caffes_windows(size, window, stride), size
-        before, after = geometry.covering(size, window, stride)
+        before, after = window_geometry.covering(size, window, stride)
         assert (before, after) == (0, max(0, (windows - 1) * stride + window - size))
         assert after < window  # none lies outside the image
 
@@ -40,12 +40,12 @@ def test_half_padded_windows_are_caffes(size):
     """Odd windows with stride 1, as all that are padded so: sizes do not change."""
     for window in (1, 3, 5, 7):
         expected = caffes_windows(size, window, 1, pad=window // 2)
-        assert geometry.windows(size, window, 1, geometry.half) == expected == size
+        assert window_geometry.windows(size, window, 1, window_geometry.half) == expected == size
 
 
 def test_a_window_larger_than_the_image_sees_all_of_it():
-    assert geometry.windows(2, 5, 3, geometry.covering) == 1
-    assert geometry.covering(2, 5, 3) == (0, 3)
+    assert window_geometry.windows(2, 5, 3, window_geometry.covering) == 1
+    assert window_geometry.covering(2, 5, 3) == (0, 3)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
@@ -83,5 +83,7 @@ def test_max_pool_is_onnx_runtimes_in_ceil_mode(window, stride):
 def test_same_windows_are_xlas(window, stride):
     for size in SIZES:
         (expected,) = jax.lax.padtype_to_pads((size,), (window,), (stride,), "SAME")
-        assert geometry.same(size, window, stride) == expected
-        assert geometry.windows(size, window, stride, geometry.same) == math.ceil(size / stride)
+        assert window_geometry.same(size, window, stride) == expected
+        assert window_geometry.windows(size, window, stride, window_geometry.same) == math.ceil(
+            size / stride
+        )

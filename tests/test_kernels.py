@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inception_jax.errors import UsageError
-from inception_jax.models.kernels import chunks, platform, response_norm
+from inception_jax.models.kernels import cache_chunks, platform, response_norm
 from inception_jax.models.kernels.average_pooling import average_pool
 from inception_jax.models.kernels.batch_normalization import batch_norm_relu
 from inception_jax.models.kernels.bias import add_bias
@@ -61,7 +61,7 @@ def assert_close(one: Any, other: Any, rtol: float) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_all_forms_compute_the_same(monkeypatch, name, dtype):
-    monkeypatch.setattr(chunks, "CACHED_BYTES", 1000)
+    monkeypatch.setattr(cache_chunks, "CACHED_BYTES", 1000)
     function, shapes = OPERATIONS[name]
     rng = np.random.default_rng(0)
     arguments = [rng.standard_normal(shape).astype(jnp.dtype(dtype)) for shape in shapes]

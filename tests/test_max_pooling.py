@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.models.kernels import chunks
+from inception_jax.models.kernels import cache_chunks
 from inception_jax.models.kernels.max_pooling import max_pool
 
 
@@ -32,7 +32,7 @@ def compare(ours, xlas, *arguments):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("window", [2, 3])
 def test_max_pool_in_chunks_is_xlas(monkeypatch, window, stride):
-    monkeypatch.setattr(chunks, "CACHED_BYTES", 1000)
+    monkeypatch.setattr(cache_chunks, "CACHED_BYTES", 1000)
     images = np.random.default_rng(1).integers(-2, 2, (6, 9, 10, 4)).astype(np.float32)
     padding = ((window // 2, 1), (0, 1))
     compare(
@@ -52,7 +52,7 @@ from inception_jax.runtime.devices import make_mesh, split_batch
 from inception_jax.models.kernels import chunks
 from inception_jax.models.kernels.max_pooling import max_pool
 
-chunks.CACHED_BYTES = 1000  # less than an image
+cache_chunks.CACHED_BYTES = 1000  # less than an image
 mesh = make_mesh()
 images = np.random.default_rng(2).integers(-2, 2, (6, 9, 10, 4)).astype(np.float32)
 gradient = jax.grad(lambda images: jnp.sum(jnp.sin(max_pool(images, 3, 2, ((0, 0), (0, 1))))))

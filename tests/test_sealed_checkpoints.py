@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from inception_jax.checkpoints import reading, sealed, store
+from inception_jax.checkpoints import format_1, reading, store
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.errors import UserError
 
@@ -82,14 +82,14 @@ def test_a_flipped_bit_in_any_file_is_found(checkpoints):
 
 
 DAMAGES = {
-    "no seal": (lambda d: (d / sealed.SEAL).unlink(), "its description has no checksum"),
+    "no seal": (lambda d: (d / format_1.SEAL).unlink(), "its description has no checksum"),
     "no file": (lambda d: (d / "state" / "_METADATA").unlink(), "file state/_METADATA is missing"),
     "a foreign file": (
         lambda d: (d / "state" / "extra").write_text("x"),
         "file state/extra does not belong to it",
     ),
     "another seal": (
-        lambda d: shutil.copyfile(d.with_name("5") / sealed.SEAL, d / sealed.SEAL),
+        lambda d: shutil.copyfile(d.with_name("5") / format_1.SEAL, d / format_1.SEAL),
         "is missing",
     ),
 }
@@ -118,7 +118,7 @@ def test_damage_is_named_and_moved_aside(damage, checkpoints, tmp_path, caplog):
     ids=lambda content: content[:16],
 )  # fmt: skip
 def test_a_seal_of_another_content_is_damage(content, checkpoints):
-    (checkpoints / "7" / sealed.SEAL).write_text(content)
+    (checkpoints / "7" / format_1.SEAL).write_text(content)
     with pytest.raises(DamagedCheckpointError):
         store.read(checkpoints / "7")
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import read_metrics
 
 from inception_jax.checkpoints import store
-from inception_jax.config import schema
+from inception_jax.config import task_registry
 from inception_jax.errors import PreemptedError
 from inception_jax.runtime import preemption
 
@@ -28,7 +28,7 @@ def get_config(argument=None):
 @pytest.fixture
 def rotation(tmp_path, monkeypatch, data_dir) -> list[str]:
     """Flags of a run of a task that tests/rotation_task.py brings."""
-    monkeypatch.setitem(schema.TASKS, "rotation", "rotation_task")
+    monkeypatch.setitem(task_registry.TASKS, "rotation", "rotation_task")
     (tmp_path / "rotation.py").write_text(ROTATION)
     return [
         "--config", str(tmp_path / "rotation.py"), f"--config.data.data_dir={data_dir}",

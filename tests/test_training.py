@@ -28,8 +28,8 @@ from inception_jax.tools.doctor.check_result import Status
 from inception_jax.tools.doctor.context import Context
 from inception_jax.training import loop
 from inception_jax.training.input import training_batches
+from inception_jax.training.learning_rate import SCHEDULES, make_schedule
 from inception_jax.training.optimizer import make_optimizer
-from inception_jax.training.schedule import SCHEDULES, make_schedule
 from inception_jax.training.state import from_tree, initial_state, to_tree
 from inception_jax.training.step import make_train_step
 from inception_jax.training.timetable import make_timetable, not_reached

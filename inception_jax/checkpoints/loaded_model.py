@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from inception_jax.checkpoints import store
 from inception_jax.checkpoints.description import check_format
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
-from inception_jax.config import compatibility, schema
+from inception_jax.config import compatibility, task_registry
 from inception_jax.config.load import override_config
 from inception_jax.config.resolve import resolve
 from inception_jax.errors import UsageError, UserError
@@ -63,7 +63,7 @@ def load(
         description = found.description
         check_format(description)
         config = resolve(override_config(_config(path, description["config"]), overrides))
-        schema.task_module(config.task).make_task(config).check_description(description)
+        task_registry.task_module(config.task).make_task(config).check_description(description)
         network = build(network_config(config))
         averaged = config.training.average_decay > 0
         if weights == "average" and not averaged:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from inception_jax.checkpoints import integrity, sealed
+from inception_jax.checkpoints import format_1, integrity
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.errors import UserError
 
@@ -113,7 +113,7 @@ def _read_description(checkpoint: Path) -> tuple[dict[str, Any], str]:
     if not checkpoint.is_dir():
         raise DamagedCheckpointError("it is not a folder")
     integrity.check_files(checkpoint)
-    digest = sealed.verify(checkpoint) if sealed.has_seal(checkpoint) else None
+    digest = format_1.verify(checkpoint) if format_1.has_seal(checkpoint) else None
     if not (checkpoint / "description").is_dir():
         raise DamagedCheckpointError("it has no description")
     with _reading(checkpoint):
@@ -166,9 +166,9 @@ def _reading(checkpoint: Path, description: dict[str, Any] | None = None) -> Ite
         yield
     except Exception as error:
         why = textwrap.shorten(str(error), 200, placeholder="...") or type(error).__name__
-        of_format_1 = sealed.has_seal(checkpoint)
+        of_format_1 = format_1.has_seal(checkpoint)
         if of_format_1:
-            sealed.verify(checkpoint)
+            format_1.verify(checkpoint)
         integrity.check_readable(checkpoint)
         if isinstance(error, _DELETED) or not checkpoint.is_dir():
             raise DamagedCheckpointError(f"a file is missing: {why}") from None

@@ -5,9 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from inception_jax.config import schema
+from inception_jax.config import checking
+from inception_jax.config.checking import flatten
 from inception_jax.config.declaration import NOTHING
-from inception_jax.config.schema import flatten
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
       UsageError: a field is unknown, missing, of another type, or has a value that is not allowed.
     """
     values = _tuples(with_legacy_values(values))
-    schema.check(values)
+    checking.check(values)
     return ConfigDict(values).lock()
 
 
@@ -36,8 +36,8 @@ def with_legacy_values(values: dict[str, Any]) -> dict[str, Any]:
       UsageError: there is no such task.
     """
     values = {name: dict(v) if isinstance(v, dict) else v for name, v in values.items()}
-    values.setdefault(schema.EVALUATIONS, {})
-    for path, option in schema.schema(schema.task_of(values)).items():
+    values.setdefault(checking.EVALUATIONS, {})
+    for path, option in checking.declared(checking.task_of(values)).items():
         section, _, name = path.rpartition(".")
         fields = values.setdefault(section, {}) if section else values
         if option.legacy is not NOTHING and isinstance(fields, dict):
@@ -52,7 +52,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
       UsageError: there is no such task.
     """
     old, new = (_tuples(with_legacy_values(values)) for values in (old, new))
-    task, old, new = schema.task_of(new), flatten(old), flatten(new)
+    task, old, new = checking.task_of(new), flatten(old), flatten(new)
     return {
         field: (old.get(field), new.get(field))
         for field in sorted(old.keys() | new.keys())
@@ -62,7 +62,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
 
 def is_resume_safe(field: str, task: str = "classification") -> bool:
     """True for a field that may differ when a run goes on: no step computes anything else."""
-    option = schema.schema(task).get(schema.declared_as(field))
+    option = checking.declared(task).get(checking.declared_as(field))
     return option is not None and option.resume_safe
 
 

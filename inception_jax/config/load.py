@@ -16,7 +16,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from inception_jax import paths
-from inception_jax.config import schema
+from inception_jax.config import checking
+from inception_jax.config.nearest_names import unknown
 from inception_jax.errors import UsageError
 
 
@@ -41,9 +42,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UsageError(f"{file}: get_config returns a {type(config).__name__}, not a ConfigDict")
     values = config.to_dict()
-    schema.check(values)
+    checking.check(values)
     config = override_config(config, overrides)
-    _check_paths(config, schema.flatten(values))
+    _check_paths(config, checking.flatten(values))
     return config
 
 
@@ -55,12 +56,12 @@ def override_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         place of a path.
     """
     config = _with_inherited_fields(config, overrides)
-    known = schema.flatten(config.to_dict())
+    known = checking.flatten(config.to_dict())
     changed = []
     for argument in overrides:
         match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if match and match[1] not in known:
-            raise UsageError(schema.unknown(f"config field {match[1]!r}", match[1], known))
+            raise UsageError(unknown(f"config field {match[1]!r}", match[1], known))
         changed += [match[1]] if match else []
     values = flags.FlagValues()
     argv = ["", *overrides]
@@ -72,7 +73,7 @@ def override_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise UsageError(_one_line(error)) from error
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}")
-    schema.check(config.to_dict())
+    checking.check(config.to_dict())
     _check_paths(config, changed)  # others may be an older checkpoint's, and nobody needs them
     return config
 
@@ -91,7 +92,7 @@ def parse_arguments(argument: str | None, **defaults: Any) -> ConfigDict:
     for part in filter(None, (argument or "").split(",")):
         name, _, text = part.partition("=")
         if name not in defaults:
-            raise UsageError(schema.unknown(f"config argument {name!r}", name, defaults))
+            raise UsageError(unknown(f"config argument {name!r}", name, defaults))
         values[name] = _typed(name, text or "True", type(defaults[name]))
     return ConfigDict(values)
 
@@ -131,7 +132,7 @@ def _with_inherited_fields(config: ConfigDict, overrides: Sequence[str]) -> Conf
     """An unlocked copy in which further evaluations have the fields that overrides set in them."""
     config = config.copy_and_resolve_references().unlock()
     for argument in overrides:
-        match = re.match(rf"--?(?:no)?config\.{schema.EVALUATIONS}\.(\w+)\.(\w+)", argument)
+        match = re.match(rf"--?(?:no)?config\.{checking.EVALUATIONS}\.(\w+)\.(\w+)", argument)
         if match and match[1] in config.evaluations and match[2] in config.evaluation:
             inherited = {match[2]: config.evaluation[match[2]]}
             own = config.evaluations[match[1]].to_dict()
@@ -140,9 +141,9 @@ def _with_inherited_fields(config: ConfigDict, overrides: Sequence[str]) -> Conf
 
 
 def _check_paths(config: ConfigDict, fields: Iterable[str]) -> None:
-    values = schema.flatten(config.to_dict())
+    values = checking.flatten(config.to_dict())
     for field in fields:
-        option = schema.find(field, config.task)
+        option = checking.find(field, config.task)
         if option.path and (values[field] or option.default):
             paths.to_path(values[field], field)
 

@@ -4,7 +4,7 @@ import os
 
 from ml_collections import ConfigDict
 
-from inception_jax.config import schema
+from inception_jax.config import checking, task_registry
 
 SMALL_STEM_BELOW = 96  # pixels: less is too small for the paper's stem and auxiliary heads
 MAX_THREADS = 8  # more wait for Python's lock
@@ -22,7 +22,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
       UserError, UsageError: the data cannot be read, or the fields do not fit one another.
     """
     config = config.copy_and_resolve_references()
-    config.update_from_flattened_dict(schema.task_module(config.task).fields_from_data(config))
+    config.update_from_flattened_dict(
+        task_registry.task_module(config.task).fields_from_data(config)
+    )
     config.data.threads = config.data.threads or min(MAX_THREADS, available_cpus())
     if config.model.stem == "auto":
         config.model.stem = "small" if config.data.image_size < SMALL_STEM_BELOW else "imagenet"
@@ -30,7 +32,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     for section in (config.evaluation, *config.evaluations.values()):
         if section.get("short_side") == 0:
             section.short_side = round(config.data.image_size * ratio)
-    schema.check(config.to_dict())
+    checking.check(config.to_dict())
     return config.lock()
 
 

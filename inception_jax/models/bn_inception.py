@@ -9,7 +9,7 @@ paper's is separable. The names are those of the published weights.
 
 import dataclasses
 
-from inception_jax.models.rows import Branch, Convolution, ModuleRow, Pool
+from inception_jax.models.row_types import Branch, Convolution, ModuleRow, Pool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from inception_jax.models import geometry
+from inception_jax.models import window_geometry
 from inception_jax.models.kernels.batch_normalization import batch_norm_relu, normalize_relu
 from inception_jax.models.kernels.bias import add_bias
 from inception_jax.models.kernels.relu import relu
@@ -52,7 +52,7 @@ class ConvUnit(nnx.Conv):
     """
 
     strides: tuple[int, int]
-    padding: str  # of geometry.CONVOLUTION, not one of nnx.Conv
+    padding: str  # of window_geometry.CONVOLUTION, not one of nnx.Conv
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class ConvUnit(nnx.Conv):
     ) -> jax.Array:
         """The output of the unit, and of the max pool that follows it, if one is given."""
         kernel = self.kernel[...]
-        rule, stride = geometry.CONVOLUTION[self.padding], self.strides[0]
+        rule, stride = window_geometry.CONVOLUTION[self.padding], self.strides[0]
         padding = [rule(size, len(kernel), stride) for size in x.shape[1:3]]
         x = _convolve(x, kernel, self.strides, padding, self.dtype)
         return _bias_norm_relu([self], x, train, following_pool)

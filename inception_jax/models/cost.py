@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from inception_jax.models.options import GoogLeNetConfig
-from inception_jax.models.rows import Convolution, ConvolutionRow, ModuleRow, Row
+from inception_jax.models.row_types import Convolution, ConvolutionRow, ModuleRow, Row
 from inception_jax.models.shapes import Maps, auxiliary_pool, output_of
 from inception_jax.models.tables import AUXILIARY_FILTERS, FULLY_CONNECTED_UNITS
 

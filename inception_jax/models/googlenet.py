@@ -14,7 +14,7 @@ from inception_jax.models.heads import AuxiliaryHead, MainHead
 from inception_jax.models.inception import Inception
 from inception_jax.models.layers import LocalResponseNorm, MaxPool
 from inception_jax.models.options import GoogLeNetConfig
-from inception_jax.models.rows import (
+from inception_jax.models.row_types import (
     ConvolutionRow,
     LocalResponseNormRow,
     MaxPoolRow,

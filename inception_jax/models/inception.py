@@ -8,7 +8,7 @@ from flax import nnx
 
 from inception_jax.models.conv_unit import ConvUnit, Pooling, fused_pointwise, no_pool
 from inception_jax.models.layers import AveragePool, MaxPool
-from inception_jax.models.rows import POOL_PADDING, POOL_WINDOW, Convolution, ModuleRow, Pool
+from inception_jax.models.row_types import POOL_PADDING, POOL_WINDOW, Convolution, ModuleRow, Pool
 
 
 class Inception(nnx.Module):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inception_jax.models import geometry
+from inception_jax.models import window_geometry
 from inception_jax.models.kernels.average_pooling import average_pool
 from inception_jax.models.kernels.max_pooling import max_pool
 from inception_jax.models.kernels.response_norm import local_response_norm
@@ -27,7 +27,7 @@ class MaxPool(nnx.Module):
     """Max over square windows, `padding` = caffe ("ceil": the last column is covered) or same."""
 
     def __init__(self, window: int, stride: int, padding: str):
-        self.window, self.stride, self.rule = window, stride, geometry.POOL["max"][padding]
+        self.window, self.stride, self.rule = window, stride, window_geometry.POOL["max"][padding]
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """The maximum of each window."""
@@ -42,7 +42,11 @@ class AveragePool(nnx.Module):
     """
 
     def __init__(self, window: int, stride: int, padding: str = "valid"):
-        self.window, self.stride, self.rule = window, stride, geometry.POOL["average"][padding]
+        self.window, self.stride, self.rule = (
+            window,
+            stride,
+            window_geometry.POOL["average"][padding],
+        )
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """The average of each window."""

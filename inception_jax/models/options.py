@@ -4,10 +4,10 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from inception_jax.config import fields, schema
+from inception_jax.config import checking, fields
 from inception_jax.errors import UsageError
 from inception_jax.models.bn_inception import BNInceptionRow
-from inception_jax.models.rows import (
+from inception_jax.models.row_types import (
     Convolution,
     ConvolutionRow,
     LocalResponseNormRow,
@@ -42,8 +42,8 @@ class GoogLeNetConfig(fields.Network):
     def __post_init__(self):
         values = {_path(name): value for name, value in dataclasses.asdict(self).items()}
         for path, value in values.items():
-            schema.check_value(path, value)
-            if value == schema.find(path).left_open:
+            checking.check_value(path, value)
+            if value == checking.find(path).left_open:
                 raise UsageError(f"{path} is {value!r}; only a config may leave it open")
         if problem := fields.beyond_table_1(values):
             raise UsageError(problem)
@@ -98,7 +98,7 @@ def network_config(config: ConfigDict) -> GoogLeNetConfig:
       UsageError: a field that is left open.
     """
     options = (field.name for field in dataclasses.fields(GoogLeNetConfig))
-    values = schema.flatten(config.to_dict())
+    values = checking.flatten(config.to_dict())
     return GoogLeNetConfig(**{name: values[_path(name)] for name in options})
 
 

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from inception_jax.errors import UsageError
-from inception_jax.models import geometry
+from inception_jax.models import window_geometry
 from inception_jax.models.options import GoogLeNetConfig
-from inception_jax.models.rows import (
+from inception_jax.models.row_types import (
     POOL_PADDING,
     POOL_WINDOW,
     Convolution,
@@ -41,14 +41,14 @@ def output_of(row: Row | Convolution | Pool, x: Maps, padding: str) -> Maps:
     """
     match row:
         case ConvolutionRow() | Convolution():
-            rule = geometry.CONVOLUTION[padding]
-            return Maps(geometry.windows(x.size, row.kernel, row.stride, rule), row.filters)
+            rule = window_geometry.CONVOLUTION[padding]
+            return Maps(window_geometry.windows(x.size, row.kernel, row.stride, rule), row.filters)
         case MaxPoolRow():
-            rule = geometry.POOL["max"][padding]
-            return x._replace(size=geometry.windows(x.size, row.window, row.stride, rule))
+            rule = window_geometry.POOL["max"][padding]
+            return x._replace(size=window_geometry.windows(x.size, row.window, row.stride, rule))
         case Pool():
-            rule = geometry.POOL[row.kind][POOL_PADDING[row.kind]]
-            return x._replace(size=geometry.windows(x.size, POOL_WINDOW, row.stride, rule))
+            rule = window_geometry.POOL[row.kind][POOL_PADDING[row.kind]]
+            return x._replace(size=window_geometry.windows(x.size, POOL_WINDOW, row.stride, rule))
         case LocalResponseNormRow():
             return x
         case ModuleRow():
@@ -80,5 +80,7 @@ def auxiliary_pool(config: GoogLeNetConfig, module: str, x: Maps) -> Maps:
             f"data.image_size {config.image_size} leaves {x.size}x{x.size} at {module}, less than "
             f"the auxiliary heads' 5x5 pool: use larger images{small} or model.auxiliary=False"
         )
-    rule = geometry.POOL["average"]["valid"]
-    return x._replace(size=geometry.windows(x.size, AUXILIARY_WINDOW, AUXILIARY_STRIDE, rule))
+    rule = window_geometry.POOL["average"]["valid"]
+    return x._replace(
+        size=window_geometry.windows(x.size, AUXILIARY_WINDOW, AUXILIARY_STRIDE, rule)
+    )

@@ -8,7 +8,7 @@ import dataclasses
 
 from inception_jax.models import bn_inception
 from inception_jax.models.bn_inception import BNInceptionRow
-from inception_jax.models.rows import (
+from inception_jax.models.row_types import (
     Convolution,
     ConvolutionRow,
     LocalResponseNormRow,

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from inception_jax.errors import ExitCode, PreemptedError
-from inception_jax.runtime.sudden_end import within_seconds
+from inception_jax.runtime.immediate_exit import within_seconds
 
 log = logging.getLogger(__name__)
 

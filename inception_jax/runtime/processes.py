@@ -17,7 +17,7 @@ from typing import Any
 
 from inception_jax.errors import ExitCode, UsageError, UserError
 from inception_jax.runtime import console, preemption
-from inception_jax.runtime.liveness import Liveness
+from inception_jax.runtime.lost_processes import Liveness
 from inception_jax.runtime.rendezvous import meet
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 A read from a network disk that never returns or a dead-locked device would else hold a job, and
 what it costs, for ever. A thread looks for steps. Where C code keeps Python's lock (the GIL), no
-thread of Python runs: then a process beside this one ends it, see `last_resort.py`.
+thread of Python runs: then a process beside this one ends it, see `hang_in_c_code.py`.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 
 from inception_jax.errors import ExitCode
-from inception_jax.runtime import last_resort, sudden_end
+from inception_jax.runtime import hang_in_c_code, immediate_exit
 
 _LOOKS = 10  # so many in a row without a step are one too many
 _SECONDS_BETWEEN_LOOKS = 10.0  # at most
@@ -47,14 +47,14 @@ def watch(minutes: float) -> Iterator[None]:
             without_step = 0 if _beaten.is_set() else without_step + 1
             _beaten.clear()
             if without_step * period >= seconds:
-                sudden_end.end(
+                immediate_exit.end(
                     f"no step for {minutes:g} minutes: stuck; the log file has the stacks of all "
                     "threads. Start it again; if a step does take so long, set training.watchdog",
                     ExitCode.RESTART,
                 )
 
     beat()
-    with last_resort.armed(seconds + 3 * period) as say_alive:
+    with hang_in_c_code.armed(seconds + 3 * period) as say_alive:
         threading.Thread(target=look, name="watchdog", daemon=True).start()
         try:
             yield

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from inception_jax.config import schema
+from inception_jax.config import task_registry
 
 if TYPE_CHECKING:
     from inception_jax.tasks.base import Task
@@ -16,4 +16,4 @@ def make_task(config: ConfigDict) -> "Task":
     Raises:
       UsageError: there is no task of this name.
     """
-    return schema.task_module(config.task).make_task(config)
+    return task_registry.task_module(config.task).make_task(config)

@@ -22,8 +22,8 @@ from inception_jax.tasks import make_task
 from inception_jax.training import setup
 from inception_jax.training.evaluations import open_evaluations
 from inception_jax.training.input import memory_needed, training_batches
-from inception_jax.training.record import open_record
 from inception_jax.training.resume import check_same_job, resume
+from inception_jax.training.run_writer import open_record
 from inception_jax.training.session import Session, model_flops_utilization
 from inception_jax.training.timetable import make_timetable, not_reached
 

@@ -16,7 +16,7 @@ from inception_jax.models.traced_cost import training_multiply_adds
 from inception_jax.runtime import peak_rates
 from inception_jax.tasks.base import Task
 from inception_jax.training.evaluations import Evaluation
-from inception_jax.training.record import Record
+from inception_jax.training.run_writer import Record
 from inception_jax.training.state import TrainState
 from inception_jax.training.step import Metrics
 from inception_jax.training.stopwatch import Stopwatch

@@ -5,8 +5,8 @@ from ml_collections import ConfigDict
 
 from inception_jax.models.network import Network
 from inception_jax.tasks.base import Task
+from inception_jax.training.learning_rate import make_schedule
 from inception_jax.training.optimizer import make_optimizer
-from inception_jax.training.schedule import make_schedule
 from inception_jax.training.state import TrainState, initial_state
 from inception_jax.training.step import TrainStep, make_train_step
 from inception_jax.training.timetable import Timetable

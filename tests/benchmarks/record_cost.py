@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from inception_jax.config.load import load_config
 from inception_jax.training import loop
-from inception_jax.training.record import Record, open_record
+from inception_jax.training.run_writer import Record, open_record
 
 spent: dict[str, float] = {"metrics": 0.0, "checkpoints": 0.0, "the end": 0.0}
 calls: Counter[str] = Counter()

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from faults.jobs import ROOT
-from inception_jax.runtime import liveness, sudden_end
-from inception_jax.runtime.liveness import Liveness
+from inception_jax.runtime import immediate_exit, lost_processes
+from inception_jax.runtime.lost_processes import Liveness
 
 HOSTS = ("a", "b", "c")
 
@@ -65,7 +65,7 @@ class Job:
         self._running.pop(index).tell_failure(message, exit_code=2)
 
     def end(self, message: str, exit_code: int) -> None:
-        """Stands in for `sudden_end.end`, which a thread of the process calls."""
+        """Stands in for `immediate_exit.end`, which a thread of the process calls."""
         work = threading.current_thread()._target  # type: ignore[attr-defined]
         self.ends.setdefault(work.__self__._index, (message, exit_code))
         work.__self__.stop()
@@ -116,10 +116,10 @@ def eventually(condition: Callable[[], object]) -> None:
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> Iterator[Job]:
     one = Job()
-    monkeypatch.setattr(liveness, "SECONDS_BETWEEN_BEATS", 0.01)
+    monkeypatch.setattr(lost_processes, "SECONDS_BETWEEN_BEATS", 0.01)
     clock = SimpleNamespace(monotonic=lambda: one.now, sleep=time.sleep)
-    monkeypatch.setattr(liveness, "time", clock)
-    monkeypatch.setattr(sudden_end, "end", one.end)
+    monkeypatch.setattr(lost_processes, "time", clock)
+    monkeypatch.setattr(immediate_exit, "end", one.end)
     # This process keeps its way to abort.
     monkeypatch.setattr(Liveness, "_end_when_aborted", lambda self: None)
     yield one

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inception_jax.models.geometry import Padding, Paddings
 from inception_jax.models.kernels.platform import choose
+from inception_jax.models.window_geometry import Padding, Paddings
 
 
 def average_pool(images: jax.Array, window: int, stride: int, padding: Paddings) -> jax.Array:

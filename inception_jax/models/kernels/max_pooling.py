@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inception_jax.models.geometry import Paddings
-from inception_jax.models.kernels.chunks import map_chunks, map_chunks_in_place
+from inception_jax.models.kernels.cache_chunks import map_chunks, map_chunks_in_place
 from inception_jax.models.kernels.platform import choose
+from inception_jax.models.window_geometry import Paddings
 
 _NOWHERE = 255  # the place of a maximum of no window
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from inception_jax.errors import ExitCode, UsageError, UserError
-from inception_jax.runtime import console, processes, sudden_end
+from inception_jax.runtime import console, immediate_exit, processes
 from inception_jax.storage import json_files
 from inception_jax.tools.doctor import data_checks, job_checks, machine_checks, workdir_checks
 from inception_jax.tools.doctor.check_result import CheckResult, Status, worst
@@ -46,7 +46,7 @@ def join(flags: argparse.Namespace) -> None:
     """Meets the other processes; ends this one if their first sum over all devices hangs."""
     seconds = processes.SECONDS_TO_MEET + job_checks.SECONDS_FOR_A_SUM
     message = f"the processes do not come together within {seconds:.0f} s: {job_checks.HANGS}"
-    timer = threading.Timer(seconds, sudden_end.end, (message, ExitCode.ERROR))
+    timer = threading.Timer(seconds, immediate_exit.end, (message, ExitCode.ERROR))
     timer.daemon = True
     timer.start()
     try:

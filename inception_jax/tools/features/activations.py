@@ -10,7 +10,7 @@ import numpy as np
 from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.data.normalization import normalize
 from inception_jax.errors import UsageError
-from inception_jax.models.rows import ModuleRow
+from inception_jax.models.row_types import ModuleRow
 from inception_jax.runtime import devices
 
 

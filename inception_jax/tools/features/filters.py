@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from inception_jax.models.network import Network
-from inception_jax.models.rows import ConvolutionRow
+from inception_jax.models.row_types import ConvolutionRow
 
 
 def first_filters(network: Network, params: dict) -> list[np.ndarray]:

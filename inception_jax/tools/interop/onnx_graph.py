@@ -21,11 +21,11 @@ from onnx import TensorProto, helper, numpy_helper
 import inception_jax
 from inception_jax.checkpoints.loaded_model import LoadedModel
 from inception_jax.errors import UserError
-from inception_jax.models import geometry
+from inception_jax.models import window_geometry
 from inception_jax.models.conv_unit import BATCH_NORM_EPSILON
 from inception_jax.models.kernels import response_norm
 from inception_jax.models.options import GoogLeNetConfig
-from inception_jax.models.rows import (
+from inception_jax.models.row_types import (
     POOL_PADDING,
     POOL_WINDOW,
     Branch,
@@ -158,10 +158,10 @@ def _add_row(graph: _Graph, row: Row, x: str, size: int, padding: str) -> str:
     """Adds a row whose input has `size` x `size` pixels; returns the name of its output."""
     match row:
         case ConvolutionRow():
-            pads = _pads(size, row.kernel, row.stride, geometry.CONVOLUTION[padding])
+            pads = _pads(size, row.kernel, row.stride, window_geometry.CONVOLUTION[padding])
             return graph.convolution(row.name, x, row.stride, pads)
         case MaxPoolRow():
-            pads = _pads(size, row.window, row.stride, geometry.POOL["max"][padding])
+            pads = _pads(size, row.window, row.stride, window_geometry.POOL["max"][padding])
             return graph.pool("max", row.name, x, row.window, row.stride, pads)
         case LocalResponseNormRow():  # ONNX divides alpha by the size, too
             attributes = {
@@ -182,17 +182,17 @@ def _add_branch(graph: _Graph, module: str, branch: Branch, x: str, size: int, p
     for part in branch:
         match part:
             case Convolution():
-                pads = _pads(size, part.kernel, part.stride, geometry.CONVOLUTION[padding])
+                pads = _pads(size, part.kernel, part.stride, window_geometry.CONVOLUTION[padding])
                 x = graph.convolution(f"{module}/{part.name}", x, part.stride, pads)
             case Pool():
-                rule = geometry.POOL[part.kind][POOL_PADDING[part.kind]]
+                rule = window_geometry.POOL[part.kind][POOL_PADDING[part.kind]]
                 pads = _pads(size, POOL_WINDOW, part.stride, rule)
                 x = graph.pool(part.kind, f"{module}/pool", x, POOL_WINDOW, part.stride, pads)
         size = output_of(part, Maps(size, 0), padding).size
     return x
 
 
-def _pads(size: int, window: int, stride: int, rule: geometry.Rule) -> list[int]:
+def _pads(size: int, window: int, stride: int, rule: window_geometry.Rule) -> list[int]:
     """ONNX's padding of both axes: top, left, bottom, right."""
     before, after = rule(size, window, stride)
     return [before, before, after, after]

@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from inception_jax.errors import UsageError, UserError
 from inception_jax.models.network import Network, Tree
-from inception_jax.models.rows import ConvolutionRow
+from inception_jax.models.row_types import ConvolutionRow
 from inception_jax.models.tables import MODULES, STEMS, InceptionRow
 
 Tensors = Mapping[str, np.ndarray]

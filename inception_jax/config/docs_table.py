@@ -1,4 +1,4 @@
-"""Prints every config field as Markdown: `python -m inception_jax.config.table`."""
+"""Prints every config field as Markdown: `python -m inception_jax.config.docs_table`."""
 
 from inception_jax.config import fields
 from inception_jax.config.declaration import Option, options
@@ -6,7 +6,7 @@ from inception_jax.config.rules import Anything
 
 HEAD = """# Config fields
 
-Printed by `python -m inception_jax.config.table` from `inception_jax/config/fields.py`; a test
+Printed by `python -m inception_jax.config.docs_table` from `inception_jax/config/fields.py`; a test
 keeps it current. The defaults are the paper's configuration, "Going Deeper with Convolutions"
 (arXiv 1409.4842); sections, figures and tables are the paper's. What it leaves open is taken from
 Caffe's bvlc_googlenet (BVLC/caffe, models/bvlc_googlenet): `solver`, `train_val`, `quick_solver`

@@ -1,40 +1,17 @@
-"""The schema: which fields the config of a task has, their defaults and their rules."""
+"""Checks configs against the schema of their task, and makes the default one."""
 
-import difflib
 import functools
-import importlib
-import importlib.metadata
-from collections.abc import Iterable
-from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from inception_jax.config import fields
 from inception_jax.config.declaration import Option, options
+from inception_jax.config.nearest_names import unknown
+from inception_jax.config.task_registry import task_module
 from inception_jax.errors import UsageError
 
-# A task's module has `SECTIONS`, sections of its own as in `fields`; `fields_from_data(config)`,
-# values for fields that the data decides; and `make_task(config)`. Tasks outside this package are
-# entry points of the group.
-TASKS: dict[str, str] = {"classification": "inception_jax.tasks.classification"}
-ENTRY_POINTS = "inception_jax.tasks"
-
 EVALUATIONS = "evaluations"  # {name: fields of the section `evaluation`}, for further evaluations
-
-
-def task_module(name: str) -> ModuleType:
-    """Imports the module of a task.
-
-    Raises:
-      UsageError: there is no such task; the nearest name is given.
-    """
-    if name in TASKS:
-        return importlib.import_module(TASKS[name])
-    installed = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    if name not in installed:
-        raise UsageError(unknown(f"task {name!r}", name, [*TASKS, *installed]))
-    return installed[name].load()
 
 
 def task_of(values: dict[str, Any]) -> str:
@@ -43,16 +20,16 @@ def task_of(values: dict[str, Any]) -> str:
 
 
 @functools.cache
-def schema(task: str) -> dict[str, Option]:
+def declared(task: str) -> dict[str, Option]:
     """The fields of a task's config: {"seed": ..., "model.norm": ...}.
 
     Raises:
       UsageError: there is no such task.
     """
-    declared = options(fields.Run)
+    found = options(fields.Run)
     for section, kind in (fields.SECTIONS | task_module(task).SECTIONS).items():
-        declared |= {f"{section}.{name}": option for name, option in options(kind).items()}
-    return declared
+        found |= {f"{section}.{name}": option for name, option in options(kind).items()}
+    return found
 
 
 def default_config(task: str = "classification") -> ConfigDict:
@@ -62,7 +39,7 @@ def default_config(task: str = "classification") -> ConfigDict:
       UsageError: there is no such task.
     """
     values: dict[str, Any] = {}
-    for path, option in schema(task).items():
+    for path, option in declared(task).items():
         section, _, name = path.rpartition(".")
         (values.setdefault(section, {}) if section else values)[name] = option.default
     return ConfigDict(values | {"task": task, EVALUATIONS: {}}).lock()
@@ -74,9 +51,9 @@ def find(path: str, task: str = "classification") -> Option:
     Raises:
       UsageError: there is no such field; the nearest name is given.
     """
-    found = schema(task).get(declared_as(path))
+    found = declared(task).get(declared_as(path))
     if found is None:
-        raise UsageError(unknown(f"config field {path!r}", path, schema(task)))
+        raise UsageError(unknown(f"config field {path!r}", path, declared(task)))
     return found
 
 
@@ -93,13 +70,13 @@ def check(values: dict[str, Any]) -> None:
       UsageError: a field is unknown, missing, of another type, or has a value that is not allowed.
     """
     task = task_of(values)
-    declared, found = schema(task), flatten(values)
-    known = [*declared, *_check_evaluations(values.get(EVALUATIONS), task)]
+    known_fields, found = declared(task), flatten(values)
+    known = [*known_fields, *_check_evaluations(values.get(EVALUATIONS), task)]
     for path, value in found.items():
         if path not in known:
             raise UsageError(unknown(f"config field {path!r}", path, known))
         check_value(path, value, task)
-    for path in declared:
+    for path in known_fields:
         if path not in found:
             raise UsageError(f"the config has no field {path!r}")
     for problem in fields.PROBLEMS:
@@ -117,7 +94,7 @@ def _check_evaluations(values: Any, task: str) -> list[str]:
     """Checks the names of further evaluations; returns the fields that they may have."""
     if not isinstance(values, dict):
         raise UsageError(f"the config has no field {EVALUATIONS!r}: evaluations by name, or {{}}")
-    inherited = [path for path in schema(task) if path.startswith("evaluation.")]
+    inherited = [path for path in declared(task) if path.startswith("evaluation.")]
     known = []
     for name, own in values.items():
         if not isinstance(name, str) or not name.isidentifier():
@@ -126,20 +103,6 @@ def _check_evaluations(values: Any, task: str) -> list[str]:
             raise UsageError(f"{EVALUATIONS}.{name} is {own!r}; it takes fields of evaluation")
         known += [path.replace("evaluation", f"{EVALUATIONS}.{name}", 1) for path in inherited]
     return known
-
-
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """A message with the nearest of the known names, or all of them.
-
-    Compares whole dotted names and their last parts: `momentun` is near optimizer.momentum.
-    """
-    last = {field.rpartition(".")[2]: field for field in known}
-    near = difflib.get_close_matches(name, list(known), n=1) or [
-        last[field] for field in difflib.get_close_matches(name.rpartition(".")[2], list(last), n=1)
-    ]
-    return f"unknown {what}; " + (
-        f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-    )
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inception_jax.errors import ExitCode
-from inception_jax.runtime import sudden_end
+from inception_jax.runtime import immediate_exit
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +54,11 @@ class Liveness:
         self._leaving.set()
         if self._index == 0:
             judgement = self._judgement(0, f"failed: {message}", exit_code)
-            sudden_end.within_seconds(lambda: self._announce(judgement))
+            immediate_exit.within_seconds(lambda: self._announce(judgement))
         else:
             failure = json.dumps({"message": message, "exit_code": int(exit_code)})
             where = f"{_FAILED}/{self._index}"
-            sudden_end.within_seconds(lambda: self._client.key_value_set(where, failure))
+            immediate_exit.within_seconds(lambda: self._client.key_value_set(where, failure))
 
     def wait_for_verdict(self) -> None:
         """Waits for a verdict on another process, which ends this one; returns if there is none."""
@@ -87,7 +87,7 @@ class Liveness:
             self._answered = time.monotonic()
             for _, verdict in verdicts:
                 if not self._leaving.is_set():
-                    sudden_end.end(**json.loads(verdict))
+                    immediate_exit.end(**json.loads(verdict))
 
     def _judge(self, seen: dict[str, tuple[str, float]]) -> None:
         """Gives up one that has failed or was silent; `seen` has its last number, and when."""
@@ -123,7 +123,7 @@ class Liveness:
             silence = time.monotonic() - self._answered
             if silence > SECONDS_OF_SILENCE:
                 said = f"has not answered for {silence:.0f} s: dead, stopped or cut off"
-                sudden_end.end(**self._judgement(0, said, ExitCode.RESTART))
+                immediate_exit.end(**self._judgement(0, said, ExitCode.RESTART))
 
     def _end_when_aborted(self) -> None:
         """Names process 0 when JAX aborts this one from C++, as it does when process 0 is gone.
@@ -146,8 +146,8 @@ class Liveness:
             while set_handler(signal.SIGABRT, sleep) is not None:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
             if self._index != 0 and self._process_0_is_gone():
-                sudden_end.end(**self._judgement(0, "is gone", ExitCode.RESTART))
-            log.debug(f"aborted; stacks of all threads:\n{sudden_end.stacks()}")
+                immediate_exit.end(**self._judgement(0, "is gone", ExitCode.RESTART))
+            log.debug(f"aborted; stacks of all threads:\n{immediate_exit.stacks()}")
 
         set_handler(signal.SIGABRT, sleep)
         threading.Thread(target=look, name="liveness_aborts", daemon=True).start()
