@@ -7,7 +7,7 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
-    """How a command ended."""
+    """Exit codes of commands."""
 
     DONE = 0
     ERROR = 1

@@ -23,7 +23,7 @@ CLUSTERS = (
 )
 CLIENT = (
     "It is the key-value store by which processes agree, find out who is lost and say why "
-    "(processes.py, liveness.py). Without it write a small server beside rendezvous.py."
+    "(processes.py, lost_processes.py). Without it write a small server beside rendezvous.py."
 )
 CACHE = (
     "JAX takes the store of compiled programs from there (compiled_programs.py). Without it name "

@@ -15,7 +15,7 @@ from inception_jax.config import compatibility
 from inception_jax.data.sources import Source
 
 FORMAT = 2  # another number is for changes that old versions misread
-_READABLE = (1, 2)  # 1 had a seal: see `sealed.py`
+_READABLE = (1, 2)  # 1 had a seal: see `format_1.py`
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 

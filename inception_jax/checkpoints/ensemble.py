@@ -1,4 +1,4 @@
-"""Which networks a command takes: flags for one checkpoint or an ensemble, and loading them."""
+"""Flags that name a checkpoint or an ensemble of them, and their loading."""
 
 import argparse
 from collections.abc import Sequence

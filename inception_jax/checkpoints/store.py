@@ -153,7 +153,7 @@ def repair_and_restore(directory: Path, target: Tree, set_aside: Path) -> Restor
 
 
 def _put_back_replaced(directory: Path) -> None:
-    """Where a checkpoint was being written in the place of another, one of the two is whole."""
+    """Puts STEP.replaced back where STEP is missing, and deletes it where STEP is whole."""
     for replaced in directory.glob(f"*{REPLACED}"):
         checkpoint = replaced.with_name(replaced.name.removesuffix(REPLACED))
         if checkpoint.exists():

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from inception_jax.config import fields
+from inception_jax.config import schema
 from inception_jax.config.declaration import Option, options
 from inception_jax.config.nearest_names import unknown
 from inception_jax.config.task_registry import task_module
@@ -26,8 +26,8 @@ def declared(task: str) -> dict[str, Option]:
     Raises:
       UsageError: there is no such task.
     """
-    found = options(fields.Run)
-    for section, kind in (fields.SECTIONS | task_module(task).SECTIONS).items():
+    found = options(schema.Run)
+    for section, kind in (schema.SECTIONS | task_module(task).SECTIONS).items():
         found |= {f"{section}.{name}": option for name, option in options(kind).items()}
     return found
 
@@ -79,7 +79,7 @@ def check(values: dict[str, Any]) -> None:
     for path in known_fields:
         if path not in found:
             raise UsageError(f"the config has no field {path!r}")
-    for problem in fields.PROBLEMS:
+    for problem in schema.PROBLEMS:
         if text := problem(found):
             raise UsageError(text)
 

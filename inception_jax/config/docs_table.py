@@ -1,12 +1,12 @@
 """Prints every config field as Markdown: `python -m inception_jax.config.docs_table`."""
 
-from inception_jax.config import fields
+from inception_jax.config import schema
 from inception_jax.config.declaration import Option, options
 from inception_jax.config.rules import Anything
 
 HEAD = """# Config fields
 
-Printed by `python -m inception_jax.config.docs_table` from `inception_jax/config/fields.py`; a test
+Printed by `python -m inception_jax.config.docs_table` from `inception_jax/config/schema.py`; a test
 keeps it current. The defaults are the paper's configuration, "Going Deeper with Convolutions"
 (arXiv 1409.4842); sections, figures and tables are the paper's. What it leaves open is taken from
 Caffe's bvlc_googlenet (BVLC/caffe, models/bvlc_googlenet): `solver`, `train_val`, `quick_solver`
@@ -34,8 +34,8 @@ config.evaluations = {
 
 def markdown() -> str:
     """The page with a table for each section."""
-    parts = [HEAD, _section("top level", fields.Run)]
-    parts += [_section(name, section) for name, section in fields.SECTIONS.items()]
+    parts = [HEAD, _section("top level", schema.Run)]
+    parts += [_section(name, section) for name, section in schema.SECTIONS.items()]
     return "\n".join([*parts, EVALUATIONS])
 
 

@@ -1,4 +1,4 @@
-"""What a config leaves to the data and the machine: classes, image size, stem, threads."""
+"""Fills in the fields that a config leaves to the data or the machine."""
 
 import os
 

@@ -12,7 +12,7 @@ from inception_jax.config import durations
 
 
 class Rule(Protocol):
-    """One kind of rule."""
+    """The base class of rules."""
 
     def allows(self, value: Any) -> bool:
         """Checks a value that has the field's type."""
@@ -21,7 +21,7 @@ class Rule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Anything:
-    """Every value of the field's type."""
+    """Allows every value of the field's type."""
 
     def allows(self, value: Any) -> bool:
         """True."""
@@ -33,7 +33,7 @@ class Anything:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """One of a few values."""
+    """Allows a few values."""
 
     choices: tuple[Any, ...]
 

@@ -7,9 +7,9 @@ from types import ModuleType
 from inception_jax.config.nearest_names import unknown
 from inception_jax.errors import UsageError
 
-# A task's module has `SECTIONS`, sections of its own as in `fields`; `fields_from_data(config)`,
-# values for fields that the data decides; and `make_task(config)`. Tasks outside this package are
-# entry points of the group.
+# A task's module has `SECTIONS`, sections of its own as in `config/schema.py`;
+# `fields_from_data(config)`, values for fields that the data decides; and `make_task(config)`.
+# Tasks outside of this package are entry points of the group.
 TASKS: dict[str, str] = {"classification": "inception_jax.tasks.classification"}
 ENTRY_POINTS = "inception_jax.tasks"
 

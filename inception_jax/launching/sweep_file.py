@@ -45,7 +45,7 @@ class Run:
 
 
 def config(file: str, name: str = "") -> list[Run]:
-    """One run of a config file, `configs/x.py[:name=value]`; `name` replaces the file's name."""
+    """Yields a run of a config file, `configs/x.py[:name=value]`; `name` replaces its name."""
     return [Run(name or Path(file.partition(":")[0]).stem, file)]
 
 
@@ -55,7 +55,7 @@ def named(overrides: Mapping[str, Mapping[str, Any]]) -> list[Run]:
 
 
 def grid(fields: Mapping[str, Sequence[Any]]) -> list[Run]:
-    """All combinations of values: {"model.width": (0.5, 1.0), "model.norm": ("lrn", "batch")}."""
+    """Combines values: {"model.width": (0.5, 1.0), "model.norm": ("lrn", "batch")} is four runs."""
     return [
         Run(
             "_".join(f"{field.rpartition('.')[2]}={value}" for field, value in chosen),

@@ -42,11 +42,8 @@ class AveragePool(nnx.Module):
     """
 
     def __init__(self, window: int, stride: int, padding: str = "valid"):
-        self.window, self.stride, self.rule = (
-            window,
-            stride,
-            window_geometry.POOL["average"][padding],
-        )
+        self.window, self.stride = window, stride
+        self.rule = window_geometry.POOL["average"][padding]
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """The average of each window."""

@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from inception_jax.config import checking, fields
+from inception_jax.config import checking, schema
 from inception_jax.errors import UsageError
 from inception_jax.models.bn_inception import BNInceptionRow
 from inception_jax.models.row_types import (
@@ -27,7 +27,7 @@ from inception_jax.models.tables import (
 
 
 @dataclasses.dataclass(frozen=True)
-class GoogLeNetConfig(fields.Network):
+class GoogLeNetConfig(schema.Network):
     """The options of a network: the fields of the config's section `model`, and the image size.
 
     `docs/reference/config.md` has defaults, choices and reasons; what a config may leave open must
@@ -37,7 +37,7 @@ class GoogLeNetConfig(fields.Network):
       UsageError: a value that is not allowed, naming the field and what it may be.
     """
 
-    image_size: int = fields.Data.image_size  # pixels, square; fixes the fully connected layers
+    image_size: int = schema.Data.image_size  # pixels, square; fixes the fully connected layers
 
     def __post_init__(self):
         values = {_path(name): value for name, value in dataclasses.asdict(self).items()}
@@ -45,7 +45,7 @@ class GoogLeNetConfig(fields.Network):
             checking.check_value(path, value)
             if value == checking.find(path).left_open:
                 raise UsageError(f"{path} is {value!r}; only a config may leave it open")
-        if problem := fields.beyond_table_1(values):
+        if problem := schema.beyond_table_1(values):
             raise UsageError(problem)
 
     def rows(self) -> tuple[Row, ...]:

@@ -20,7 +20,7 @@ from inception_jax.models.row_types import (
 
 @dataclasses.dataclass(frozen=True)
 class InceptionRow:
-    """One inception row of Table 1: the number of filters of each convolution."""
+    """An inception row of Table 1: the number of filters of each convolution."""
 
     name: str
     conv_1x1: int

@@ -16,7 +16,7 @@ from inception_jax.training.weight_averaging import inference_weights
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One evaluation, and how often it is made."""
+    """An evaluation, and how often it is made."""
 
     name: str  # "" for the first, config.evaluation; else its name in config.evaluations
     split: str

@@ -1,4 +1,4 @@
-"""What happens beside the steps of a run: metrics, log lines, evaluations, checkpoints."""
+"""Metrics, log lines, evaluations and checkpoints of a run, beside its steps."""
 
 import collections
 import logging

@@ -1,6 +1,6 @@
 """A job of several processes: the same as one, and what becomes of it when one is lost.
 
-How they judge one another, without processes: test_liveness.py.
+How they judge one another, without processes: test_lost_processes.py.
 """
 
 import json

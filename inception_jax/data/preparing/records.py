@@ -27,7 +27,7 @@ FILE_FORMAT = "array_record"
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One image as it will be stored; its encoded bytes are read when they are written."""
+    """An image to store; its encoded bytes are read when they are written."""
 
     file_name: str
     label: int

@@ -91,7 +91,7 @@ def _argmax(images: jax.Array, window: int, stride: int, padding: Paddings) -> j
 
 
 def _window_taps(images: jax.Array, window: int, stride: int, padding: Paddings) -> list[jax.Array]:
-    """One strided slice of the images for each place in the window, row by row."""
+    """Slices the images with the stride, once for each place in the window, row by row."""
     around = [(0, 0, 0), *((before, after, 0) for before, after in padding), (0, 0, 0)]
     images = jax.lax.pad(images, jnp.array(-jnp.inf, images.dtype), around)
     height, width = ((size - window) // stride * stride + 1 for size in images.shape[1:3])

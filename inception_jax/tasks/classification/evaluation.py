@@ -31,11 +31,11 @@ PROTOCOL_VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSpec:
-    """What to measure, besides the networks."""
+    """The settings of an evaluation, besides the networks."""
 
     split: str | None = None  # None: the first config's
     crops: int | None = None  # a key of PROTOCOLS; None: the first config's
-    average: str = "probabilities"  # over crops: one of `crop_flags.AVERAGES`
+    average: str = "probabilities"  # over crops: one of `crop_options.AVERAGES`
     table: bool = False  # fewer crops and each network alone, too: the paper's Table 3
     overrides: tuple[str, ...] = ()  # of the configs, already applied to the networks
 

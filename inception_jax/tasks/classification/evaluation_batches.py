@@ -36,7 +36,7 @@ class EvaluationBatch(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationInput:
-    """How an evaluation reads a split."""
+    """The settings with which an evaluation reads a split."""
 
     geometries: tuple[Geometry, ...]  # one for each way in which the networks want to see an image
     crops: tuple[Crop, ...]  # not mirrored: that is done on the devices

@@ -36,7 +36,7 @@ WHOLE = None  # not a part of the square, but all of it, resized to the crop's s
 
 
 class Crop(NamedTuple):
-    """One crop, not mirrored."""
+    """A crop, not mirrored."""
 
     scale: float  # shorter side of the resized image, 1 is evaluation.short_side
     square: float  # where the square lies along the longer side: 0 left or top, 1 right or bottom

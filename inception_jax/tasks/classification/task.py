@@ -24,7 +24,7 @@ from inception_jax.tasks.classification.training_batches import read_training_ba
 
 
 class Classification(Task):
-    """One image, one class: cross entropy (section 5 of the paper), top-1 and top-5."""
+    """The task of one class for each image: cross entropy (section 5), top-1 and top-5."""
 
     primary_metric = metrics.PRIMARY
     metric_names = metrics.SHOWN

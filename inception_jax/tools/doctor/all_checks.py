@@ -86,7 +86,7 @@ def check_table(rows: list[Row]) -> Table:
 
 
 def summary(rows: list[Row], context: Context) -> str:
-    """One line: how many checks have each status, and which flags would check more."""
+    """Sums up in a line: checks of each status, and the flags that would check more."""
     counts = collections.Counter(row.result.status for row in rows)
     line = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     if missing := [f"--{name}" for name in ("config", "workdir") if name not in context.given]:

@@ -41,7 +41,7 @@ SMALL = 1024  # elements: those of a vector register
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line of the program of one device."""
+    """A line of the program of one device."""
 
     operation: str  # fusion, all-reduce, ...; the target of a custom-call
     arrays: tuple[tuple[str, tuple[int, ...]], ...]  # of the result: ("bf16", (7, 7, 3, 64))
@@ -65,7 +65,7 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """All transfers of one kind and dtype; `bytes` are those of their results on one device."""
+    """The transfers of one kind and dtype; `bytes` are those of their results on one device."""
 
     kind: str
     dtype: str

@@ -26,7 +26,7 @@ class Table:
     columns: dict[str, Column]
 
     def csv(self) -> str:
-        """All digits, under the names of the fields."""
+        """The table with all digits, under the names of the fields."""
         return self.values.to_csv(columns=list(self.columns), index=False, lineterminator="\n")
 
     def markdown(self) -> str:
@@ -147,12 +147,12 @@ def of_runs(runs: Sequence[Run]) -> Table:
 
 
 def of_groups(compared: pd.DataFrame) -> Table:
-    """One row a group, as `comparison.compare` gives them."""
+    """Makes a row for each group, as `comparison.compare` gives them."""
     return Table(compared.reset_index(), GROUPS)
 
 
 def of_evaluations(runs: Sequence[Run]) -> Table:
-    """One row a file that `evaluate` wrote."""
+    """Makes a row for each file that `evaluate` wrote."""
     rows = [
         result
         | {

@@ -167,7 +167,7 @@ def test_what_one_fails_of_is_said_by_all(job, failed):
 
 ABORT = """
 import ctypes, logging, threading, time
-from inception_jax.runtime.liveness import Liveness
+from inception_jax.runtime.lost_processes import Liveness
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 class Store:

@@ -1,4 +1,4 @@
-"""Every field of a config, declared once. The defaults are the paper's configuration.
+"""The schema of configs: every field, declared once; the defaults are the paper's.
 
 The paper is "Going Deeper with Convolutions" (arXiv 1409.4842); "solver", "train_val" and
 "quick_solver" are files of Caffe's bvlc_googlenet (BVLC/caffe, models/bvlc_googlenet), where what
@@ -37,7 +37,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What decides the network's parameters and what they compute."""
+    """The network: its parameters and what they compute."""
 
     num_classes: int = option(
         1000,
@@ -454,7 +454,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """When the state is saved, and how long it is kept."""
+    """Times at which the state is saved, and how long it is kept."""
 
     every: str = option(
         "1 epochs",
