@@ -1,6 +1,7 @@
 """The project's own files against one another."""
 
 import ast
+import re
 import tomllib
 
 from conftest import ROOT
@@ -16,11 +17,19 @@ def test_every_room_and_config_is_in_the_readme():
         assert path.name in layout, path
 
 
-def test_every_module_says_what_it_is_for():
-    """The first line of a module stands for it where modules are listed."""
+# Beginnings of lines that need the line above them, or are not about the thing itself.
+LEANING = re.compile(r"(Of|What|Whether|Those|The same|How|Which|As|Like|Where|When|Who|It)\b")
+
+
+def test_first_lines_of_docstrings_stand_alone():
+    """Each module has one, and the first line of any says what the thing is or does."""
     for path in sorted((ROOT / "inception_jax").rglob("*.py")):
-        docstring = ast.get_docstring(ast.parse(path.read_text()))
-        assert docstring, path
+        module = ast.parse(path.read_text())
+        assert ast.get_docstring(module), path
+        for node in ast.walk(module):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                first = (ast.get_docstring(node) or "").partition("\n")[0]
+                assert not LEANING.match(first), f"{path}: {first}"
 
 
 def test_dependencies_have_one_source():

@@ -15,7 +15,7 @@ def is_image(path: Path) -> bool:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder, at any depth, sorted; hidden ones (.DS_Store) left out.
+    """Yields all files below a folder, sorted; hidden ones (.DS_Store) are left out.
 
     Links are followed, to each folder once and never to one that has this one in it.
 

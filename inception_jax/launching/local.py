@@ -136,7 +136,7 @@ def wait(
 
 
 def exit_code(codes: Sequence[int], terminated: bool) -> int:
-    """One code for all: a failure above a restart above success.
+    """Joins exit codes: a failure counts before a restart, and that before success.
 
     A process that died of the SIGTERM sent on to it had not begun to listen: it was preempted.
     """

@@ -73,7 +73,7 @@ def seeds(count: int) -> list[Run]:
 
 
 def product(*parts: Iterable[Run]) -> list[Run]:
-    """All combinations of one run from each part; the last part varies fastest.
+    """Combines each run of a part with each of the others; the last part varies fastest.
 
     Raises:
       UsageError: two parts name a config, or change the same field.

@@ -14,7 +14,7 @@ from inception_jax.models.row_types import Branch, Convolution, ModuleRow, Pool
 
 @dataclasses.dataclass(frozen=True)
 class BNInceptionRow:
-    """One row of figure 5: the number of filters of each convolution; 0 leaves the layer out.
+    """A row of figure 5: the number of filters of each convolution; 0 leaves the layer out.
 
     A module with stride 2 passes its max pool's channels on.
     """

@@ -16,7 +16,7 @@ from inception_jax.errors import UsageError
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """All devices in one row, those of process 0 first: process p has part p of a batch.
+    """Makes a mesh of all devices in a row, by process: process p has part p of a batch.
 
     (`jax.make_mesh` would follow the wires of a TPU slice, and mix processes.) Auto axes: the
     compiler places what is between input and output.
@@ -29,7 +29,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Returns the sharding in which every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 

@@ -19,7 +19,7 @@ class Status(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-    """What was found, for a person, and what to do about it.
+    """The result of a check, for a person, and the remedy.
 
     `facts`, JSON by name, must be the same in all processes.
     """

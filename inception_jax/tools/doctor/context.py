@@ -22,7 +22,7 @@ from inception_jax.training.timetable import Timetable, make_timetable
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What checks are given: each part is read when a check first uses it, and raises its errors.
+    """The inputs of checks: each is read when a check first uses it, and raises its errors then.
 
     `overrides` are changed fields of the config. With `debug` tracebacks are shown.
     """

@@ -24,7 +24,7 @@ _WITHIN_A_GROUP = ("seed", "name")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run; what is not known (yet) is None.
+    """A run; values that are not known (yet) are None.
 
     `changed` has the fields in which its config differs from the base's, without seed and name;
     runs of one `group` have one name and differ in the seed alone. `results` is what `evaluate`

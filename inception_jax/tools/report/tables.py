@@ -116,7 +116,7 @@ EVALUATIONS = columns(
 
 
 def of_runs(runs: Sequence[Run]) -> Table:
-    """One row a run, numbered as `runs`, also for those that cannot be read.
+    """Makes a row for each run, numbered as `runs`, also for those that cannot be read.
 
     A run without a config has no group. `examples`, the images of the last evaluation, is not
     shown.
