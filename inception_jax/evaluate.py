@@ -92,12 +92,12 @@ def make_parser() -> cli.Parser:
     parser.add_argument(
         "--all_checkpoints",
         action="store_true",
-        help="of --workdir, a JSON line each; each is evaluated once",
+        help="of --workdir, once each; a JSON line each",
     )
     parser.add_argument(
         "--follow",
         action="store_true",
-        help="--all_checkpoints, and those that the run goes on to write",
+        help="also those that the run goes on to write",
     )
     parser.add_argument(
         "--save_predictions",

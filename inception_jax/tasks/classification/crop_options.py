@@ -13,7 +13,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--crops",
         type=int,
         choices=PROTOCOLS,
-        help="of each image; default: the config's evaluation.crops, 1",
+        help="of each image; default: the config's, 1",
     )
     parser.add_argument(
         "--average",
