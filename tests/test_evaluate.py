@@ -106,7 +106,7 @@ def ten_crops(newest, second_network) -> tuple[list[np.ndarray], np.ndarray]:
         pytest.param(100, 2, marks=pytest.mark.slow),
     ],
 )
-def test_nor_do_those_of_ten_crops_and_two_networks(
+def test_an_ensemble_over_ten_crops_does_not_depend_on_batch_and_devices(
     command, newest, second_network, ten_crops, tmp_path, batch_size, count
 ):
     """The same command again prints the same numbers, and what it saves is what it counted."""
@@ -269,6 +269,9 @@ def test_other_evaluations_have_files_of_their_own(command, digits_run, newest, 
     for change in changes:
         paths |= {path.name for path in results.write(found | change, tmp_path)}
     assert len(paths) == 11
+    # Of a checkpoint whose successor a killed run was writing: the same step, the same file.
+    replaced = found | {"checkpoints": [f"{found['checkpoints'][0]}.replaced"]}
+    assert results.write(replaced, tmp_path)[0].name == written.name
 
 
 def test_the_loops_own_evaluation_says_the_same(command, digits_run):

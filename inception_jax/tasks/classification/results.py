@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inception_jax.runtime import pictures
-from inception_jax.storage import json_files
+from inception_jax.storage import json_files, workdir
 from inception_jax.tasks.classification import table_3
 
 # Long, and for a closer look: in the file, but not printed.
@@ -57,7 +57,7 @@ def _name(result: dict[str, Any]) -> str:
     first, *others = (Path(checkpoint).resolve() for checkpoint in result["checkpoints"])
     parts = [
         "evaluate",
-        first.name,
+        first.name.removesuffix(workdir.REPLACED),
         re.sub(r"[^a-zA-Z0-9_]", "-", split),
         result["weights"].replace("/", "-"),
     ]
