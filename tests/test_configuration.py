@@ -438,3 +438,21 @@ large = {"jax", "flax", "optax", "cv2", "tensorflow_datasets", "grain", "PIL"}
 assert not large & sys.modules.keys(), large & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_a_config_file_of_an_older_version_is_read(tmp_path):
+    """It imports what had another name, and lacks fields that came later."""
+    file = tmp_path / "old.py"
+    file.write_text(
+        "from configs import googlenet\n"
+        "from inception_jax.configuration import parse_ablation, parse_arguments\n\n"
+        "def get_config(argument=None):\n"
+        "    arguments = parse_arguments(argument, seed=3)\n"
+        "    config = googlenet.get_config().unlock()\n"
+        "    config.seed = arguments.seed\n"
+        "    del config.task, config.evaluations, config.evaluation.crops\n"
+        "    return config\n"
+    )
+    old, new = load_config(f"{file}:seed=5"), load_config("configs/googlenet.py")
+    assert compatibility.differences(new.to_dict(), old.to_dict()) == {"seed": (0, 5)}
+    assert (old.task, old.evaluation.crops, old.evaluations.to_dict()) == ("classification", 1, {})

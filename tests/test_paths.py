@@ -13,7 +13,7 @@ from inception_jax.config import compatibility
 from inception_jax.config.load import load_config, override_config
 from inception_jax.data.tfds_source import TfdsSource
 from inception_jax.errors import UsageError
-from inception_jax.launching import sweep, sweep_file
+from inception_jax.launching import sweep, sweeps
 
 URL = "gs://bucket/x"
 COMMANDS = sorted(
@@ -22,7 +22,7 @@ COMMANDS = sorted(
     if "def make_parser" in path.read_text()
 )
 
-# Other text. `load_config` and `sweep_file.read_sweep` refuse URLs of the first three.
+# Other text. `load_config` and `sweeps.read_sweep` refuse URLs of the first three.
 NOT_PATHS = {"config", "compare", "sweep", "split", "name", "data", "module", "topology"}
 
 
@@ -141,7 +141,7 @@ def test_a_flag_of_any_text_would_be_found():
 
 @pytest.mark.parametrize("text", [URL, "gs:/bucket/x", f"{URL}.py:batch_size=3", "s3://b/x.py"])
 def test_a_config_or_a_sweep_is_a_file_here(text):
-    for load in (load_config, sweep_file.read_sweep):
+    for load in (load_config, sweeps.read_sweep):
         with pytest.raises(UsageError, match=r"mount it"):
             load(text)
 
@@ -153,7 +153,7 @@ def test_a_sweeps_configs_are_files_here(tmp_path):
         f"def sweep():\n    return config('{URL}.py', 'far')\n"
     )
     with pytest.raises(UsageError, match=r"sweep\.py, far: 'gs://bucket/x\.py' .*mount it"):
-        sweep_file.read_sweep(str(file))
+        sweeps.read_sweep(str(file))
 
 
 def test_the_home_folder_may_have_configs(monkeypatch):

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from inception_jax.errors import UsageError
-from inception_jax.launching import gpus, sweep_file
-from inception_jax.launching.sweep_file import Run, config, grid, named, product, seeds
+from inception_jax.launching import gpus, sweeps
+from inception_jax.launching.sweeps import Run, config, grid, named, product, seeds
 
 
 def test_grids_lists_and_seeds_are_nested():
@@ -25,9 +25,7 @@ def test_grids_lists_and_seeds_are_nested():
 
 def test_flags_come_back_from_a_shells_line(tmp_path):
     runs = product(config("configs/digits.py"), named({"long": {"training.total": "8 epochs"}}))
-    (line,) = sweep_file.flags_file(
-        runs, tmp_path, ["--config.data.data_dir=/my data"]
-    ).splitlines()
+    (line,) = sweeps.flags_file(runs, tmp_path, ["--config.data.data_dir=/my data"]).splitlines()
     printed = subprocess.run(
         ["xargs", "printf", "%s\\n"], input=line, capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -57,12 +55,12 @@ def test_a_wrong_sweep_is_refused_before_anything_runs(tmp_path, body, message):
         f"def sweep():\n    {body}\n"
     )
     with pytest.raises(UsageError, match=message):
-        sweep_file.read_sweep(str(file))
+        sweeps.read_sweep(str(file))
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
 def test_the_projects_own_sweeps_load(name):
-    assert len(sweep_file.read_sweep(f"configs/sweeps/{name}.py")) >= 9
+    assert len(sweeps.read_sweep(f"configs/sweeps/{name}.py")) >= 9
 
 
 @pytest.mark.parametrize(

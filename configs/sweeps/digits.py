@@ -6,7 +6,7 @@ Cost: nine runs of configs/digits.py, a minute or two each on two CPU cores.
 
 from collections.abc import Iterator
 
-from inception_jax.launching.sweep_file import Run, config, named, product, seeds
+from inception_jax.launching.sweeps import Run, config, named, product, seeds
 
 
 def sweep() -> Iterator[Run]:

@@ -9,7 +9,7 @@ Changes of the network have the base's multiply-adds, as far as their files say 
 
 from collections.abc import Iterator
 
-from inception_jax.launching.sweep_file import Run, config, named, product, seeds
+from inception_jax.launching.sweeps import Run, config, named, product, seeds
 
 QUESTIONS = (
     "naive", "no_auxiliary", "fully_connected", "lower_modules",

@@ -16,13 +16,15 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from inception_jax import paths
-from inception_jax.config import checking
+from inception_jax.config import checking, compatibility
 from inception_jax.config.nearest_names import unknown
 from inception_jax.errors import UsageError
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads `path[:arguments]` and applies overrides like `--config.optimizer.momentum=0.8`.
+
+    Fields younger than the file get what older versions did.
 
     Raises:
       UsageError: no such file, an error in it, an unknown field, a value that is not allowed, a
@@ -41,9 +43,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UsageError(f"{file}: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(config, ConfigDict):
         raise UsageError(f"{file}: get_config returns a {type(config).__name__}, not a ConfigDict")
-    values = config.to_dict()
+    values = compatibility.with_legacy_values(config.to_dict())
     checking.check(values)
-    config = override_config(config, overrides)
+    config = override_config(ConfigDict(values), overrides)
     _check_paths(config, checking.flatten(values))
     return config
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from inception_jax import cli
 from inception_jax.errors import ExitCode, PreemptedError, UsageError
 from inception_jax.launching import child_processes, gpus
-from inception_jax.launching.sweep_file import Run
 from inception_jax.launching.sweep_record import SweepRecord
+from inception_jax.launching.sweeps import Run
 from inception_jax.storage import locks
 from inception_jax.tools.report import run_folder
 

@@ -14,16 +14,16 @@ from collections.abc import Sequence
 
 from inception_jax import cli
 from inception_jax.errors import UserError
-from inception_jax.launching import run_queue, sweep_file
-from inception_jax.launching.sweep_file import Run
+from inception_jax.launching import run_queue, sweeps
 from inception_jax.launching.sweep_record import LOGS, SweepRecord
+from inception_jax.launching.sweeps import Run
 from inception_jax.runtime import console
 from inception_jax.storage import json_files, locks
 
 
 def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     """Trains the runs that are not done."""
-    runs = sweep_file.read_sweep(flags.sweep, overrides)
+    runs = sweeps.read_sweep(flags.sweep, overrides)
     with locks.hold(flags.output, "running a sweep"):
         record = SweepRecord(runs, flags.output, overrides)
         wanted = {"open", "failed"} if flags.retry else {"open"}
@@ -47,7 +47,7 @@ def write_for_slurm(todo: Sequence[Run], record: SweepRecord) -> None:
         print(f"nothing to do in {record.output}")
         return
     path = record.output / "flags.txt"
-    json_files.replace(path, sweep_file.flags_file(todo, record.output, record.overrides))
+    json_files.replace(path, sweeps.flags_file(todo, record.output, record.overrides))
     array = f"--array=1-{len(todo)}"
     print(shlex.join(["sbatch", "--nodes=1", array, "launch/slurm/sweep.sbatch", str(path)]))
 

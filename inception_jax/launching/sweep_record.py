@@ -11,7 +11,7 @@ from rich.table import Table
 
 from inception_jax import cli
 from inception_jax.errors import UsageError, UserError
-from inception_jax.launching.sweep_file import Run
+from inception_jax.launching.sweeps import Run
 from inception_jax.storage import json_files, workdir
 from inception_jax.tools.report import run_folder
 
