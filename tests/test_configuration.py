@@ -431,7 +431,7 @@ def test_the_table_of_fields_is_current():
 def test_configs_wait_for_nothing_large():
     script = """
 import sys
-from inception_jax.config import compatibility, load, resolve, table
+from inception_jax.config import compatibility, load, resolve, docs_table
 config = resolve.resolve(load.load_config("configs/googlenet.py", ["--config.seed=1"]))
 compatibility.from_dict(compatibility.to_dict(config))
 large = {"jax", "flax", "optax", "cv2", "tensorflow_datasets", "grain", "PIL"}

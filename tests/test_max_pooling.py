@@ -1,4 +1,4 @@
-"""The CPU's max pool against XLA's own, in several chunks."""
+"""The CPU's max pool against XLA's own, in several cache_chunks."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ ON_TWO_DEVICES = """
 import re
 import jax, jax.numpy as jnp, numpy as np
 from inception_jax.runtime.devices import make_mesh, split_batch
-from inception_jax.models.kernels import chunks
+from inception_jax.models.kernels import cache_chunks
 from inception_jax.models.kernels.max_pooling import max_pool
 
 cache_chunks.CACHED_BYTES = 1000  # less than an image
