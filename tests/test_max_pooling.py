@@ -1,4 +1,4 @@
-"""The CPU's max pool against XLA's own, in several cache_chunks."""
+"""The CPU's max pool against XLA's own, in several chunks."""
 
 import os
 import subprocess
