@@ -14,6 +14,7 @@ from inception_jax import cli
 from inception_jax.checkpoints import ensemble
 from inception_jax.errors import UsageError
 from inception_jax.runtime import processes, watchdog
+from inception_jax.storage import json_files, workdir
 from inception_jax.tasks.classification import crop_options
 
 log = cli.log
@@ -24,11 +25,8 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
     every = flags.all_checkpoints or flags.follow
     if every and (flags.checkpoint or flags.save_predictions):
         raise UsageError("--all_checkpoints and --follow go with --workdir alone")
+    # JAX, which a wrong flag need not wait for.
     from inception_jax.runtime import compiled_programs, devices
-    from inception_jax.storage import (  # JAX, which a wrong flag need not wait for
-        json_files,
-        workdir,
-    )
     from inception_jax.tasks.classification import every_checkpoint, results
     from inception_jax.tasks.classification.evaluation import EvaluationSpec, SplitEvaluation
 

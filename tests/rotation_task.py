@@ -1,7 +1,4 @@
-"""Rotation prediction (arXiv 1803.07728): by how many quarter turns was an image turned?
-
-Somebody's own task. Nothing of inception_jax is changed for it: a config names this module.
-"""
+"""Somebody's own task, rotation prediction (arXiv 1803.07728): how far was an image turned?"""
 
 import dataclasses
 from typing import Any
@@ -15,7 +12,7 @@ from inception_jax.config.declaration import option
 from inception_jax.data.decode import decode
 from inception_jax.data.normalization import normalize
 from inception_jax.data.sources import open_source
-from inception_jax.tasks.base import Evaluator, Task
+from inception_jax.tasks.base import Evaluator, Task, between_batches
 from inception_jax.tasks.classification.losses import cross_entropy
 from inception_jax.tasks.classification.training_batches import read_training_batch
 
@@ -65,15 +62,18 @@ class Rotation(Task):
         source, data = self.open(evaluation.split), self.config.data
         sides = (data.image_size, data.image_size)
         images = [cv2.resize(decode(e.encoded, e.name), sides) for e in source.read(range(20))]
-        labels = np.repeat(np.arange(self.config.rotation.turns), len(images))
-        turned = np.stack([np.rot90(image, k) for k in range(max(labels) + 1) for image in images])
 
-        def answers(params, batch_stats):
-            pixels = normalize(jnp.asarray(turned), data.mean, data.std)
+        @jax.jit
+        def predict(params, batch_stats, batch):
+            pixels = normalize(batch, data.mean, data.std)
             return network.apply(params, batch_stats, pixels, train=False)[0].logits.argmax(axis=1)
 
         def run(params, batch_stats):
-            right = np.asarray(jax.jit(answers)(params, batch_stats)) == labels
-            return {"accuracy": float(right.mean()), "examples": len(labels)}
+            right = []
+            for turns in range(self.config.rotation.turns):
+                batch = np.stack([np.rot90(image, turns) for image in images])
+                right.append(np.asarray(predict(params, batch_stats, batch)) == turns)
+                between_batches()
+            return {"accuracy": float(np.mean(right)), "examples": np.size(right)}
 
         return Evaluator(run, source.fingerprint)

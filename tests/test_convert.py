@@ -381,7 +381,9 @@ def test_training_starts_from_a_converted_checkpoint(small, small_tensors, tmp_p
     )
     params, batch_stats = build(network_config(config)).initial(0)
     state = TrainState(np.int32(0), params, batch_stats, {}, {})
-    started = warm_start.start_from(state, checkpoint, ("a", "b", "c"), devices.make_mesh())
+    started = warm_start.start_from(
+        state, checkpoint, "classification", ("a", "b", "c"), devices.make_mesh()
+    )
     kernel = small_tensors["inception4a.branch3.1.conv.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(started.params["inception_4a"]["5x5"]["kernel"], kernel)
     mean = small_tensors["aux1.conv.bn.running_mean"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from inception_jax.checkpoints import description
 from inception_jax.config.load import load_config
 from inception_jax.config.resolve import resolve
 from inception_jax.models.network import Network, build
@@ -113,3 +114,18 @@ def test_frozen_layers_are_those_without_any_other_factor():
     assert frozen(("conv1/7x7_s2/kernel", 0.0)) == set()
     assert frozen(("conv1/7x7_s2/norm/scale", 0.0)) == set()
     assert frozen(("conv1/7x7_s2/norm", 0.0)) == {"conv1/7x7_s2/norm"}
+
+
+def test_a_run_in_which_frozen_statistics_moved_does_not_go_on(command, tmp_path, monkeypatch):
+    """Checkpoints of format 1 are of versions in which the factor 0 froze parameters alone."""
+    run = [
+        "train", "--config", "configs/smoke.py", "--workdir", tmp_path / "run",
+        "--config.training.total=2 steps", "--config.model.norm=batch",
+    ]  # fmt: skip
+    frozen = "--config.optimizer.learning_rate_factors=(('conv1', 0.0),)"
+    with monkeypatch.context() as patch:
+        patch.setattr(description, "FORMAT", 1)
+        command(*run, frozen)
+    line = command.fails(*run, frozen, exit_code=2)
+    assert "layers with the factor 0 ('conv1') still moved their batch statistics" in line
+    assert "start again in another --workdir" in line

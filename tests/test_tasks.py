@@ -2,15 +2,26 @@
 
 import contextlib
 import json
+import sys
+import types
 from typing import Any
 
 import pytest
+import rotation_task
 from conftest import read_metrics
+from tensorboardX.proto.event_pb2 import Event
 
 from inception_jax.checkpoints import store
-from inception_jax.config import task_registry
+from inception_jax.config import checking, task_registry
+from inception_jax.config.load import load_config
+from inception_jax.config.resolve import resolve
 from inception_jax.errors import PreemptedError
-from inception_jax.runtime import preemption
+from inception_jax.models.network import build
+from inception_jax.models.options import network_config
+from inception_jax.runtime import devices, preemption, watchdog
+from inception_jax.tasks import make_task
+from inception_jax.tasks.classification import evaluation
+from inception_jax.training.metrics_log import MetricsLog
 
 ROTATION = """
 from configs import digits
@@ -160,8 +171,6 @@ def test_wrong_evaluations_are_named(command, tmp_path):
 
 
 def test_results_know_the_version_of_the_protocol(command, digits_run, monkeypatch):
-    from inception_jax.tasks.classification import evaluation
-
     def evaluated() -> list[float]:
         lines = command("evaluate", "--workdir", digits_run, "--all_checkpoints").stdout
         return [json.loads(line)["images_per_second"] for line in lines.splitlines()]
@@ -173,8 +182,6 @@ def test_results_know_the_version_of_the_protocol(command, digits_run, monkeypat
 
 
 def test_every_checkpoint_is_evaluated_under_the_watchdog(command, digits_run, monkeypatch):
-    from inception_jax.runtime import watchdog
-
     watched = []
 
     @contextlib.contextmanager
@@ -186,3 +193,66 @@ def test_every_checkpoint_is_evaluated_under_the_watchdog(command, digits_run, m
     split = ["--split", "test[:7]"]  # that nobody has asked for before
     command("evaluate", "--workdir", digits_run, "--all_checkpoints", *split)
     assert watched == [30.0] * len(store.steps(digits_run / "checkpoints"))
+
+
+def test_curves_of_evaluations_do_not_mix(tmp_path):
+    with MetricsLog(tmp_path, resume_step=0) as log:
+        log.write(1, {"loss": 1.0})
+        log.write(1, {"loss": 2.0}, "test")
+        log.write(1, {"loss": 3.0}, "test", "training")
+        log.write(1, {"loss": 4.0}, "train", "test")
+    (board,) = (tmp_path / "tensorboard").iterdir()
+    records = board.read_bytes()
+    tags: dict[str, float] = {}
+    while records:  # length, its checksum, the event, its checksum
+        size = int.from_bytes(records[:8], "little")
+        event = Event.FromString(records[12 : 12 + size])
+        tags |= {value.tag: value.simple_value for value in event.summary.value}
+        records = records[16 + size :]
+    assert tags == {
+        "training/loss": 1.0, "test/loss": 2.0,
+        "evaluations/training/loss": 3.0, "evaluations/test/loss": 4.0,
+    }  # fmt: skip
+
+
+def test_another_evaluation_makes_another_run(command, tmp_path):
+    file, workdir = tmp_path / "several.py", tmp_path / "run"
+    file.write_text(SEVERAL.replace('"8 steps"', '"2 steps"').replace('"4 steps"', '"2 steps"'))
+    command("train", "--config", file, "--workdir", workdir)
+    file.write_text(file.read_text().replace('"ten": {', '"plain": {}, "ten": {'))
+    line = command.fails("train", "--config", file, "--workdir", workdir, exit_code=2)
+    assert "evaluations.plain" in line
+
+
+def test_a_task_that_is_not_complete_is_named(command, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text(ROTATION.replace('"rotation"', '"broken"'))
+    broken = types.ModuleType("broken_task")
+    monkeypatch.setitem(sys.modules, "broken_task", broken)
+    monkeypatch.setitem(task_registry.TASKS, "broken", "broken_task")
+    train = ["train", "--config", tmp_path / "broken.py", "--workdir", tmp_path / "run"]
+    line = command.fails(*train, exit_code=2)
+    assert "the module broken_task of the task 'broken' has no SECTIONS" in line
+    vars(broken).update(vars(rotation_task), SECTIONS={"data": rotation_task.RotationSection})
+    checking.declared.cache_clear()
+    line = command.fails(*train, exit_code=2)
+    assert "the task 'broken' has a section 'data', which all configs have" in line
+
+
+def test_an_evaluation_shows_that_it_makes_progress(rotation, monkeypatch):
+    """Else one longer than training.watchdog would count as stuck, again and again."""
+    config = load_config(rotation[1], rotation[2:])
+    beats = []
+    monkeypatch.setattr(watchdog, "beat", lambda: beats.append(1))
+    network, mesh = build(network_config(resolve(config))), devices.make_mesh()
+    evaluator = make_task(resolve(config)).evaluator(network, config.evaluation, mesh)
+    evaluator.run(*network.initial(0))
+    assert len(beats) == 4
+
+
+def test_weights_of_another_task_keep_their_classifier(command, rotation, digits_run, tmp_path):
+    """Ten digits are not ten turns: the head starts afresh, whatever its size."""
+    start = f"--config.model.init_from={max((digits_run / 'checkpoints').iterdir())}"
+    short = [*rotation, start, "--config.training.total=1 steps", "--workdir", tmp_path / "run"]
+    said = command("train", *short).stderr
+    assert "these start afresh: " in said
+    assert "loss3/classifier" in said

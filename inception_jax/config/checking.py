@@ -1,6 +1,8 @@
 """Checks configs against the schema of their task, and makes the default one."""
 
 import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -20,16 +22,18 @@ def task_of(values: dict[str, Any]) -> str:
 
 
 @functools.cache
-def declared(task: str) -> dict[str, Option]:
+def declared(task: str) -> Mapping[str, Option]:
     """The fields of a task's config: {"seed": ..., "model.norm": ...}.
 
     Raises:
       UsageError: there is no such task.
     """
-    found = options(schema.Run)
-    for section, kind in (schema.SECTIONS | task_module(task).SECTIONS).items():
+    found, own = options(schema.Run), task_module(task).SECTIONS
+    if taken := own.keys() & {*found, *schema.SECTIONS, EVALUATIONS}:
+        raise UsageError(f"the task {task!r} has a section {min(taken)!r}, which all configs have")
+    for section, kind in (schema.SECTIONS | own).items():
         found |= {f"{section}.{name}": option for name, option in options(kind).items()}
-    return found
+    return MappingProxyType(found)
 
 
 def default_config(task: str = "classification") -> ConfigDict:
@@ -72,6 +76,10 @@ def check(values: dict[str, Any]) -> None:
     task = task_of(values)
     known_fields, found = declared(task), flatten(values)
     known = [*known_fields, *_check_evaluations(values.get(EVALUATIONS), task)]
+    sections = {EVALUATIONS, *(path.partition(".")[0] for path in known_fields)}
+    for name in values:
+        if name not in sections:
+            raise UsageError(unknown(f"config field {name!r}", name, sections))
     for path, value in found.items():
         if path not in known:
             raise UsageError(unknown(f"config field {path!r}", path, known))

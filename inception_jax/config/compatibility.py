@@ -52,12 +52,18 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
       UsageError: there is no such task.
     """
     old, new = (_tuples(with_legacy_values(values)) for values in (old, new))
-    task, old, new = checking.task_of(new), flatten(old), flatten(new)
+    task, old, new = checking.task_of(new), _with_evaluations(old), _with_evaluations(new)
     return {
         field: (old.get(field), new.get(field))
         for field in sorted(old.keys() | new.keys())
         if old.get(field) != new.get(field) and not is_resume_safe(field, task)
     }
+
+
+def _with_evaluations(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields, and the names of further evaluations: one may have no field of its own."""
+    names = values.get(checking.EVALUATIONS, {})
+    return flatten(values) | {f"{checking.EVALUATIONS}.{name}": "evaluated" for name in names}
 
 
 def is_resume_safe(field: str, task: str = "classification") -> bool:

@@ -21,8 +21,16 @@ def task_module(name: str) -> ModuleType:
       UsageError: there is no such task; the nearest name is given.
     """
     if name in TASKS:
-        return importlib.import_module(TASKS[name])
+        return _complete(name, importlib.import_module(TASKS[name]))
     installed = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     if name not in installed:
         raise UsageError(unknown(f"task {name!r}", name, [*TASKS, *installed]))
-    return installed[name].load()
+    return _complete(name, installed[name].load())
+
+
+def _complete(name: str, module: ModuleType) -> ModuleType:
+    """Raises UsageError unless a task's module has all that it needs."""
+    for needed in ("SECTIONS", "fields_from_data", "make_task"):
+        if not hasattr(module, needed):
+            raise UsageError(f"the module {module.__name__} of the task {name!r} has no {needed}")
+    return module

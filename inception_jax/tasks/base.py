@@ -2,7 +2,7 @@
 
 `training/` drives a task without knowing which one: it opens the split, reads the batch of each
 step, takes the step, tests, ranks checkpoints and writes their description. A task never sees the
-loop, saving, processes or signals.
+loop, saving, processes or signals; its evaluations only say when a batch is done.
 """
 
 import abc
@@ -19,6 +19,7 @@ from inception_jax.data import order
 from inception_jax.data.read_ahead import HostBatch
 from inception_jax.models.googlenet import Outputs
 from inception_jax.models.network import Network, Tree
+from inception_jax.runtime import preemption, watchdog
 
 Inputs = dict[str, Any]  # arrays on the device; "image" is the network's input
 Metrics = dict[str, Any]  # numbers by name
@@ -36,9 +37,20 @@ class Split(Protocol):
 class Evaluator:
     """A test of weights on one split, opened once and run often."""
 
-    # (params, batch_stats) -> the task's metrics, and `examples`, the number tested.
+    # (params, batch_stats) -> the task's metrics, and `examples`, the number tested. It calls
+    # `between_batches` after each batch, equally often in all processes.
     run: Callable[[Tree, Tree], Metrics]
     fingerprint: str  # of the split's data
+
+
+def between_batches() -> None:
+    """Says that an evaluation makes progress, and lets SIGTERM stop it.
+
+    Raises:
+      PreemptedError: it is time to stop, in all processes at the same call.
+    """
+    watchdog.beat()
+    preemption.check()
 
 
 class Task(abc.ABC):

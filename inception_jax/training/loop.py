@@ -23,7 +23,7 @@ from inception_jax.training import setup
 from inception_jax.training.evaluations import open_evaluations
 from inception_jax.training.input import memory_needed, training_batches
 from inception_jax.training.resume import check_same_job, resume
-from inception_jax.training.run_writer import open_record
+from inception_jax.training.run_writer import open_run_writer
 from inception_jax.training.session import Session, model_flops_utilization
 from inception_jax.training.timetable import make_timetable, not_reached
 
@@ -53,10 +53,9 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     timetable = make_timetable(config, len(source))
     evaluations = open_evaluations(task, network, config, len(source), mesh)
     train_step, state = setup.make_step(task, config, network, timetable, mesh)
-    description = make_description(config, (), source.fingerprint) | task.description(source)
-    description["total_steps"] = timetable.total
+    own = task.description(source) | {"total_steps": timetable.total}
+    description = own | make_description(config, own.get("class_names", ()), source.fingerprint)
     check_same_job(description, [one.evaluator.fingerprint for one in evaluations])
-    utilization = model_flops_utilization(network, mesh)
     log.info(
         f"{len(source):,} training images; reading ahead takes at most "
         f"{memory_needed(config.data, len(source)) / 1e6:,.1f} MB and the images being decoded, "
@@ -77,10 +76,10 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         stack.enter_context(watchdog.watch(config.training.watchdog))
         state, resumed = resume(state, folder, config, description, mesh)
         start, pending = int(state.step), resumed.get("evaluation_pending", False)
-        record = None
+        writer = None
         if primary:
-            record = stack.enter_context(
-                open_record(
+            writer = stack.enter_context(
+                open_run_writer(
                     folder,
                     config.checkpoints,
                     start,
@@ -88,11 +87,19 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
                     ranked_by=task.primary_metric,
                 )
             )
-        session = Session(
-            task, source, timetable, evaluations, record, description, resumed, start, utilization
-        )
         batches = stack.enter_context(training_batches(task, source, start, timetable.total, mesh))
-        session.show = stack.enter_context(progress.show("step", timetable.total, start))
+        session = Session(
+            task=task,
+            source=source,
+            timetable=timetable,
+            evaluations=evaluations,
+            writer=writer,
+            description=description,
+            resumed=resumed,
+            start=start,
+            utilization=model_flops_utilization(network, mesh),
+            show=stack.enter_context(progress.show("step", timetable.total, start)),
+        )
 
         if pending:
             until_saved.enter_context(preemption.stopping_at_checks())

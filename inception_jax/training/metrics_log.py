@@ -65,10 +65,8 @@ class MetricsLog:
         with disk.writing(self._path.parent):
             self._file.write(json_files.to_text(line) + "\n")
             self._file.flush()
-            self._board.write(
-                step,
-                {f"{evaluation or split or 'training'}/{name}": values[name] for name in values},
-            )
+            kind = f"evaluations/{evaluation}" if evaluation else split or "training"
+            self._board.write(step, {f"{kind}/{name}": values[name] for name in values})
 
     def __enter__(self) -> "MetricsLog":
         return self

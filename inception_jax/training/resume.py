@@ -63,7 +63,7 @@ def _read_newest(
         if config.model.init_from:
             checkpoint = paths.to_path(config.model.init_from, "model.init_from")
             class_names = tuple(description.get("class_names", ()))
-            state = warm_start.start_from(state, checkpoint, class_names, mesh)
+            state = warm_start.start_from(state, checkpoint, config.task, class_names, mesh)
         return state, {}
     workdir.check_same(folder, restored.description["config"], description["config"])
     if restored.description["data_fingerprint"] != description["data_fingerprint"]:
@@ -71,7 +71,25 @@ def _read_newest(
             f"the training data is not what {folder} was trained on (its fingerprint differs): "
             "use the same data, or another --workdir"
         )
+    _check_frozen_statistics(folder, config, restored.description)
     return from_tree(state, restored.tree), restored.description
+
+
+def _check_frozen_statistics(folder: Path, config: ConfigDict, description: dict[str, Any]) -> None:
+    """Refuses to go on with a run whose frozen layers moved their batch statistics.
+
+    In the versions that wrote format 1 the factor 0 froze parameters alone.
+
+    Raises:
+      UsageError: the run is one of those.
+    """
+    frozen = [name for name, factor in config.optimizer.learning_rate_factors if factor == 0]
+    if description["format"] == 1 and frozen and config.model.norm == "batch":
+        raise UsageError(
+            f"{folder} was begun by a version in which layers with the factor 0 ({frozen[0]!r}) "
+            "still moved their batch statistics: finish it with that version, or start again in "
+            "another --workdir"
+        )
 
 
 def check_same_job(description: dict[str, Any], evaluated: list[str]) -> None:

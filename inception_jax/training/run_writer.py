@@ -13,7 +13,7 @@ from inception_jax.training.metrics_log import MetricsLog
 from inception_jax.training.state import TrainState, to_tree
 
 
-class Record:
+class RunWriter:
     """Writes metrics and checkpoints of one run."""
 
     def __init__(self, metrics: MetricsLog, checkpoints: store.CheckpointWriter):
@@ -35,10 +35,10 @@ class Record:
 
 
 @contextlib.contextmanager
-def open_record(
+def open_run_writer(
     folder: Path, checkpoints: ConfigDict, resume_step: int, *, evaluated: bool, ranked_by: str
-) -> Iterator[Record]:
-    """Opens the record of a run that goes on after `resume_step`; at the end all is on disk.
+) -> Iterator[RunWriter]:
+    """Opens the writer of a run that goes on after `resume_step`; at the end all is on disk.
 
     Args:
       folder: of the run.
@@ -56,4 +56,4 @@ def open_record(
             ranked_by=ranked_by,
         ) as writer,
     ):
-        yield Record(metrics, writer)
+        yield RunWriter(metrics, writer)

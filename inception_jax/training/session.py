@@ -16,7 +16,7 @@ from inception_jax.models.traced_cost import training_multiply_adds
 from inception_jax.runtime import peak_rates
 from inception_jax.tasks.base import Task
 from inception_jax.training.evaluations import Evaluation
-from inception_jax.training.run_writer import Record
+from inception_jax.training.run_writer import RunWriter
 from inception_jax.training.state import TrainState
 from inception_jax.training.step import Metrics
 from inception_jax.training.stopwatch import Stopwatch
@@ -33,15 +33,17 @@ class Session:
 
     def __init__(
         self,
+        *,
         task: Task,
         source: Any,
         timetable: Timetable,
         evaluations: Sequence[Evaluation],
-        record: Record | None,
+        writer: RunWriter | None,
         description: dict[str, Any],
         resumed: dict[str, Any],
         start: int,
         utilization: Callable[[float], dict[str, float]],
+        show: Callable[..., None],
     ):
         """Starts after step `start`.
 
@@ -50,20 +52,20 @@ class Session:
           source: the training split, opened.
           timetable: when things happen.
           evaluations: the first ranks checkpoints.
-          record: the run's files; None in all processes but the primary one.
+          writer: of the run's files; None in all processes but the primary one.
           description: what the run's checkpoints say of themselves.
           resumed: the description of the checkpoint that the run started from, or {}.
           start: finished steps.
           utilization: see `model_flops_utilization`.
+          show: shows progress: see `progress.show`.
         """
         self._task, self._source, self._timetable = task, source, timetable
-        self._evaluations, self._record, self._description = evaluations, record, description
+        self._evaluations, self._writer, self._description = evaluations, writer, description
         self._bad_images = resumed.get("bad_images", 0)
         self._saved = start
-        self._utilization = utilization
+        self._utilization, self._show = utilization, show
         self._pending: collections.deque[tuple[int, Metrics]] = collections.deque()
         self.stopwatch = Stopwatch(task.config.data.batch_size, timetable.total, start)
-        self.show: Callable[..., None] = lambda *_: None
         self.last_evaluation: dict[str, Any] = {}
 
     def add(self, step: int, metrics: Metrics) -> None:
@@ -111,17 +113,17 @@ class Session:
 
     def save(self, step: int, state: TrainState, score: float | None = None, **more: Any) -> None:
         """Begins to write a checkpoint of `step`; `more` joins its description."""
-        if self._record is not None:
+        if self._writer is not None:
             described = self._description | {"bad_images": self._bad_images} | more
-            self._record.save(step, state, described, score)
+            self._writer.save(step, state, described, score)
         self._saved = step
 
     def _due(self, step: int) -> list[Evaluation]:
         return [one for one in self._evaluations if self._timetable.is_due(step, one.every)]
 
     def _write(self, step: int, values: dict[str, Any], **more: Any) -> None:
-        if self._record is not None:
-            self._record.write(step, values, **more)
+        if self._writer is not None:
+            self._writer.write(step, values, **more)
 
     def _finish_all(self) -> None:
         """Reads all metrics: nothing is saved before its loss is known to be finite."""
@@ -145,7 +147,7 @@ class Session:
         rates = self.stopwatch.read(step)
         rates |= self._utilization(rates["images_per_second"])
         self._write(step, {"epoch": step * data.batch_size / examples, **values, **rates})
-        self.show(
+        self._show(
             step,
             f"loss {values['loss']:.4f}, {rates['images_per_second']:.0f} images/s, "
             f"{rates['input_wait']:.0%} input wait",

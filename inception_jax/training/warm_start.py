@@ -17,16 +17,17 @@ _OPTIONAL = ("loss1", "loss2")  # heads that one of the two may lack
 
 
 def start_from(
-    state: TrainState, checkpoint: Any, class_names: tuple[str, ...], mesh: Mesh
+    state: TrainState, checkpoint: Any, task: str, class_names: tuple[str, ...], mesh: Mesh
 ) -> TrainState:
     """Fills an initial state with the weights of a checkpoint, the averaged ones if it has them.
 
-    Classifiers keep their initial values if the classes differ, and auxiliary heads if the
-    checkpoint has none.
+    Classifiers keep their initial values if the task or the classes differ or have no names, and
+    auxiliary heads if the checkpoint has none.
 
     Args:
       state: the initial state, on the host.
       checkpoint: path of a checkpoint directory.
+      task: of the run.
       class_names: of the training data.
       mesh: the devices to load on.
 
@@ -35,7 +36,8 @@ def start_from(
       UsageError: its layers differ from the model's; each is named.
     """
     model = loaded_model.load(checkpoint, mesh)
-    same_classes = model.class_names == class_names
+    known = class_names and model.config.task == task
+    same_classes = known and model.class_names == class_names
     fresh: list[str] = []
     wrong: list[str] = []
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from inception_jax.config.load import load_config
 from inception_jax.training import loop
-from inception_jax.training.run_writer import Record, open_record
+from inception_jax.training.run_writer import RunWriter, open_run_writer
 
 spent: dict[str, float] = {"metrics": 0.0, "checkpoints": 0.0, "the end": 0.0}
 calls: Counter[str] = Counter()
@@ -38,25 +38,25 @@ def clock(what: str) -> Iterator[None]:
         calls[what] += 1
 
 
-class Timed(Record):
+class Timed(RunWriter):
     """A record that counts its calls and the time in them."""
 
-    def __init__(self, record: Record):
-        self._record = record
+    def __init__(self, writer: RunWriter):
+        self._writer = writer
 
     def write(self, *values: Any, **named: Any) -> None:
         with clock("metrics"):
-            self._record.write(*values, **named)
+            self._writer.write(*values, **named)
 
     def save(self, *values: Any, **named: Any) -> None:
         with clock("checkpoints"):
-            self._record.save(*values, **named)
+            self._writer.save(*values, **named)
 
 
 @contextlib.contextmanager
-def open_timed(*values: Any, **named: Any) -> Iterator[Record]:
+def open_timed(*values: Any, **named: Any) -> Iterator[RunWriter]:
     with contextlib.ExitStack() as stack:
-        yield Timed(stack.enter_context(open_record(*values, **named)))
+        yield Timed(stack.enter_context(open_run_writer(*values, **named)))
         with clock("the end"):
             stack.close()
 
@@ -69,7 +69,7 @@ def main() -> None:
     config = load_config(flags.config, overrides)
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(loop, "open_record", open_timed),
+        mock.patch.object(loop, "open_run_writer", open_timed),
     ):
         start = time.perf_counter()
         loop.train(config, Path(folder) / "run")

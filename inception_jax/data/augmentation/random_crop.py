@@ -1,7 +1,7 @@
 """Random crops of training images, on the host: uint8 RGB."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import cv2
@@ -11,8 +11,6 @@ from ml_collections import ConfigDict
 from inception_jax.data import order
 from inception_jax.data.augmentation.applied_crop import AppliedCrop
 from inception_jax.data.decode import Box, EncodedImage
-
-TRAINING_CROPS = ("inception", "caffe")
 
 INTERPOLATIONS = {
     "bilinear": cv2.INTER_LINEAR,
@@ -131,8 +129,7 @@ class TrainingCrop:
         Raises:
           UnreadableImageError: the image is damaged.
         """
-        crop = self._inception if self.kind == "inception" else self._caffe
-        box = crop(image, draws, out)
+        box = TRAINING_CROPS[self.kind](self, image, draws, out)
         flipped = self.flip and draws.flip < 0.5
         if flipped:
             cv2.flip(out, 1, out)
@@ -160,6 +157,13 @@ class TrainingCrop:
             return image.decode_box(box, size)
         top, left, height, width = box
         return image.decode()[top : top + height, left : left + width]
+
+
+# By `data.crop`. Each writes the crop, not mirrored, and returns its edges in the stored image.
+TRAINING_CROPS: dict[str, Callable[..., _Edges]] = {
+    "inception": TrainingCrop._inception,
+    "caffe": TrainingCrop._caffe,
+}
 
 
 def caffe_side(size: int) -> int:

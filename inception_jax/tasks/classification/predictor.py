@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from inception_jax.data.read_ahead import DeviceBatch
 from inception_jax.data.sources import Source
 from inception_jax.models.network import Network
-from inception_jax.runtime import preemption, watchdog
 from inception_jax.runtime.devices import replicated, split_batch
+from inception_jax.tasks.base import between_batches
 from inception_jax.tasks.classification.averaging import Combination, combine
 from inception_jax.tasks.classification.crop_logits import CropBatching, make_logits
 from inception_jax.tasks.classification.evaluation_batches import (
@@ -161,8 +161,7 @@ def _one_behind(batches: Iterator[dict[str, Any]]) -> Iterator[Predictions]:
     """Computes one batch while the predictions of the one before are read."""
     ahead = None
     for batch in batches:
-        watchdog.beat()
-        preemption.check()
+        between_batches()
         if ahead is not None:
             yield _to_host(ahead)
         ahead = batch
