@@ -18,6 +18,7 @@ from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.checkpoints.reading import (
     Checkpoint,
     Tree,
+    check_metadata,
     check_metrics,
     read,
     read_description,
@@ -83,6 +84,7 @@ def read_step(checkpoint: Path) -> Checkpoint:
     if checkpoint.name.removesuffix(REPLACED) != str(step):
         raise DamagedCheckpointError(f"it is a copy of step {step}")
     check_metrics(checkpoint, read_one.description)
+    check_metadata(checkpoint, read_one.description)
     return read_one
 
 
