@@ -36,7 +36,6 @@ __all__ = [
     "read_newest",
     "read_step",
     "repair_and_restore",
-    "restore",
     "steps",
     "write",
 ]
@@ -88,24 +87,6 @@ def read_step(checkpoint: Path) -> Checkpoint:
     return read_one
 
 
-def restore(checkpoint: Path, target: Tree) -> Restored:
-    """Reads a checkpoint, verifies it and takes the arrays that `target` names.
-
-    Args:
-      checkpoint: the directory.
-      target: nested dictionaries of shapes and dtypes; a part of what was saved will do.
-
-    Raises:
-      UserError: it holds other arrays than `target`, or see `read`.
-      DamagedCheckpointError: see `read`.
-    """
-    return _restored(read(checkpoint), target)
-
-
-def _restored(checkpoint: Checkpoint, target: Tree) -> Restored:
-    return Restored(checkpoint.take(target), checkpoint.description)
-
-
 def read_newest(directory: Path) -> Checkpoint | None:
     """Reads the newest undamaged checkpoint of a run, and moves nothing.
 
@@ -144,7 +125,7 @@ def repair_and_restore(directory: Path, target: Tree, set_aside: Path) -> Restor
         try:
             checkpoint = read_step(path)
             if restored is None:
-                restored = _restored(checkpoint, target)
+                restored = Restored(checkpoint.take(target), checkpoint.description)
                 log.info(f"resuming from {path}")
         except DamagedCheckpointError as error:
             moved = _move_aside(path, set_aside)
