@@ -1,5 +1,6 @@
 """Checkpoints of format 1, which a seal proves whole: written by version 1, kept as a file."""
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -79,6 +80,18 @@ def test_a_flipped_bit_in_any_file_is_found(checkpoints):
                 path.write_bytes(content)
             assert path.name == "_CHECKPOINT_METADATA", path  # the time of the commit
             jax.tree.map(np.testing.assert_array_equal, found.take(TARGET), make_tree(5))
+
+
+def test_a_time_of_the_commit_that_is_not_a_number_is_damage(checkpoints):
+    """The seal does not know the time; Orbax reads it."""
+    file = checkpoints / "5" / "_CHECKPOINT_METADATA"
+    metadata = json.loads(file.read_text())
+    file.write_text(json.dumps(metadata | {"commit_timestamp_nsecs": 1}))
+    store.read_step(checkpoints / "5")
+    for content in (json.dumps(metadata | {"commit_timestamp_nsecs": "x"}), "[]", "[" * 100_000):
+        file.write_text(content)
+        with pytest.raises(DamagedCheckpointError, match="_CHECKPOINT_METADATA has changed"):
+            store.read_step(checkpoints / "5")
 
 
 DAMAGES = {

@@ -12,22 +12,16 @@ from ml_collections import ConfigDict
 import inception_jax
 from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.config import compatibility
-from inception_jax.data.sources import Source
 
 FORMAT = 2  # another number is for changes that old versions misread
 _READABLE = (1, 2)  # 1 had a seal: see `format_1.py`
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def run_description(config: ConfigDict, source: Source) -> dict[str, Any]:
-    """A run's resolved config, label names, data fingerprint, versions and git commit, as JSON."""
-    return make_description(config, source.class_names, source.fingerprint)
-
-
 def make_description(
     config: ConfigDict, class_names: Sequence[str], data_fingerprint: str | None
 ) -> dict[str, Any]:
-    """The description of weights that may come from elsewhere, as JSON; see `run_description`.
+    """The resolved config, label names, data fingerprint, versions and git commit, as JSON.
 
     Args:
       config: resolved.

@@ -69,9 +69,11 @@ def _digest(path: Path) -> str:
 
 
 def _without_commit_time(metadata: bytes) -> bytes:
+    """The metadata as they were sealed; as they are where the time is not a number."""
     try:
         content = json.loads(metadata)
-        content.pop(_COMMIT_TIME, None)
-    except (ValueError, AttributeError):
+    except (ValueError, RecursionError):
+        return metadata
+    if not isinstance(content, dict) or not isinstance(content.pop(_COMMIT_TIME, 0), int):
         return metadata
     return json.dumps(content, sort_keys=True).encode()

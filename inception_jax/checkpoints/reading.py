@@ -202,3 +202,23 @@ def check_metrics(checkpoint: Path, description: dict[str, Any]) -> None:
             found = _read_json(metrics, "metrics")
     if repr(found) != repr(description["metrics"]):  # NaN does not equal itself
         raise DamagedCheckpointError("its score is not the one in its description")
+
+
+def check_metadata(checkpoint: Path, description: dict[str, Any]) -> None:
+    """Reads the metadata of a checkpoint as Orbax does of each one when a run opens their folder.
+
+    No checksum covers them: Orbax's error would end every start of the run.
+
+    Args:
+      checkpoint: the directory; under another name than that of its step Orbax passes it over.
+      description: of the checkpoint, verified.
+
+    Raises:
+      DamagedCheckpointError: they make no sense.
+      UserError: see `_reading`.
+    """
+    step = description["step"]
+    if checkpoint.name == str(step):
+        with _reading(checkpoint, description):
+            name_format = ocp.path.step.standard_name_format()
+            _ = name_format.find_step(checkpoint.parent, step).commit_timestamp

@@ -18,6 +18,7 @@ from inception_jax.checkpoints.integrity import DamagedCheckpointError
 from inception_jax.checkpoints.reading import (
     Checkpoint,
     Tree,
+    check_metadata,
     check_metrics,
     read,
     read_description,
@@ -35,7 +36,6 @@ __all__ = [
     "read_newest",
     "read_step",
     "repair_and_restore",
-    "restore",
     "steps",
     "write",
 ]
@@ -83,25 +83,8 @@ def read_step(checkpoint: Path) -> Checkpoint:
     if checkpoint.name.removesuffix(REPLACED) != str(step):
         raise DamagedCheckpointError(f"it is a copy of step {step}")
     check_metrics(checkpoint, read_one.description)
+    check_metadata(checkpoint, read_one.description)
     return read_one
-
-
-def restore(checkpoint: Path, target: Tree) -> Restored:
-    """Reads a checkpoint, verifies it and takes the arrays that `target` names.
-
-    Args:
-      checkpoint: the directory.
-      target: nested dictionaries of shapes and dtypes; a part of what was saved will do.
-
-    Raises:
-      UserError: it holds other arrays than `target`, or see `read`.
-      DamagedCheckpointError: see `read`.
-    """
-    return _restored(read(checkpoint), target)
-
-
-def _restored(checkpoint: Checkpoint, target: Tree) -> Restored:
-    return Restored(checkpoint.take(target), checkpoint.description)
 
 
 def read_newest(directory: Path) -> Checkpoint | None:
@@ -142,7 +125,7 @@ def repair_and_restore(directory: Path, target: Tree, set_aside: Path) -> Restor
         try:
             checkpoint = read_step(path)
             if restored is None:
-                restored = _restored(checkpoint, target)
+                restored = Restored(checkpoint.take(target), checkpoint.description)
                 log.info(f"resuming from {path}")
         except DamagedCheckpointError as error:
             moved = _move_aside(path, set_aside)

@@ -1,4 +1,4 @@
-"""Supervises another process: sends it a signal when it gives no sign of life for long.
+"""Supervises another process: ends it by a signal when it gives no sign of life for long.
 
 A program, not for import: python supervisor.py PID SIGNAL SECONDS. Each sign of life is a byte on
 standard input, whose end says that the other process has ended or needs no more supervision.
@@ -7,10 +7,15 @@ standard input, whose end says that the other process has ended or needs no more
 import contextlib
 import os
 import select
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 LOOKS = 20
+PATIENCE = 5.0  # seconds for whoever reads standard error
+STDERR = 2
 
 
 def main(pid: int, number: int, seconds: float) -> None:
@@ -23,14 +28,38 @@ def main(pid: int, number: int, seconds: float) -> None:
             silent = 0
         elif not is_stopped(pid):
             silent += 1
-    print(
+    say(
         f"error: Python has not run for {seconds / 60:g} minutes: stuck in C code; the stacks of "
-        "all threads:",
-        file=sys.stderr,
-        flush=True,
+        "all threads:\n"
     )
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+    # The first signal makes faulthandler write stacks, which waits for a reader that is stuck. At
+    # the second one faulthandler writes nothing: it is writing. A process may block both.
+    for one in (number, number, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, one)
+        if ends_within(PATIENCE):
+            return
+
+
+def say(text: str) -> None:
+    """Writes to standard error: for a few seconds if nobody reads it, and without an error."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            os.write(STDERR, text.encode())
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+
+
+def ends_within(seconds: float) -> bool:
+    """Waits for the end of standard input."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([0], [], [], left)[0] and not os.read(0, 1 << 16):
+            return True
+    return False
 
 
 def is_stopped(pid: int) -> bool:

@@ -55,8 +55,10 @@ def watch(minutes: float) -> Iterator[None]:
 
     beat()
     with hang_in_c_code.armed(seconds + 3 * period) as say_alive:
-        threading.Thread(target=look, name="watchdog", daemon=True).start()
+        thread = threading.Thread(target=look, name="watchdog", daemon=True)
+        thread.start()
         try:
             yield
         finally:
             stop.set()
+            thread.join()
