@@ -7,7 +7,8 @@ import pytest
 from inception_jax.config import compatibility
 from inception_jax.config.load import load_config
 from inception_jax.storage import locks
-from inception_jax.tools.report import run_folder, runs
+from inception_jax.tools.report import runs
+from inception_jax.training import run_folder
 
 
 def write(folder, *lines, total="4 steps", log="", metrics=None):

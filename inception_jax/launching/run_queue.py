@@ -14,7 +14,7 @@ from inception_jax.launching import child_processes, gpus
 from inception_jax.launching.sweep_record import SweepRecord
 from inception_jax.launching.sweeps import Run
 from inception_jax.storage import locks
-from inception_jax.tools.report import run_folder
+from inception_jax.training import run_folder
 
 # The runs get the first for the first SIGTERM or Ctrl-C, and save; the second ends them.
 PASSED_ON = (signal.SIGTERM, signal.SIGKILL)

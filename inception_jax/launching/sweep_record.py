@@ -13,7 +13,7 @@ from inception_jax import cli
 from inception_jax.errors import UsageError, UserError
 from inception_jax.launching.sweeps import Run
 from inception_jax.storage import json_files, workdir
-from inception_jax.tools.report import run_folder
+from inception_jax.training import run_folder
 
 JOURNAL = "journal.jsonl"  # one JSON object an event
 LOGS = "logs"  # the output of each run, NAME.log

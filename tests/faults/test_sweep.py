@@ -21,7 +21,7 @@ from inception_jax import cli
 from inception_jax.errors import ExitCode
 from inception_jax.launching import run_queue, sweep
 from inception_jax.storage import locks
-from inception_jax.tools.report import run_folder
+from inception_jax.training import run_folder
 
 SWEEP = """
 from inception_jax.launching.sweeps import config, grid, named, product, seeds

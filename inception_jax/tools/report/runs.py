@@ -14,9 +14,10 @@ from inception_jax.errors import UserError
 from inception_jax.models.cost import NetworkCost, network_cost
 from inception_jax.models.options import network_config
 from inception_jax.storage import workdir
-from inception_jax.tools.report import results, run_folder, selection
+from inception_jax.tools.report import results, selection
 from inception_jax.tools.report.results import number, one_line
-from inception_jax.tools.report.run_folder import RunFolder
+from inception_jax.training import run_folder
+from inception_jax.training.run_folder import RunFolder
 
 # Runs that differ in these fields alone are one group.
 _WITHIN_A_GROUP = ("seed", "name")
