@@ -52,17 +52,10 @@ class Run:
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The lines of the first evaluation, with the epoch of their step where it can be known.
-
-        Those of `config.evaluations` are of other splits or crops: they stay in metrics.jsonl.
-        """
+        """The lines of the first evaluation, with the epoch of their step where it can be known."""
         known = [line for line in self.training if line["step"] and line.get("epoch")]
         epochs_a_step = known[-1]["epoch"] / known[-1]["step"] if known else math.nan
-        return [
-            {"epoch": line["step"] * epochs_a_step} | line
-            for line in self.folder.metrics
-            if "split" in line and "evaluation" not in line
-        ]
+        return [{"epoch": line["step"] * epochs_a_step} | line for line in self.folder.evaluations]
 
     @property
     def images_per_second(self) -> float | None:
