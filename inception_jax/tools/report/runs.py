@@ -46,6 +46,15 @@ class Run:
         return self.folder.config.get("seed")
 
     @property
+    def note(self) -> str:
+        """Reasons for its state, and for values that are missing, in one line."""
+        notes = [self.folder.note, *self.problems]
+        if self.folder.evaluations and "top1" not in self.folder.evaluations[-1]:
+            task = self.folder.config.get("task", "classification")
+            notes.append(f"its evaluations have no top-1: the task is {task}")
+        return one_line("; ".join(filter(None, notes)))
+
+    @property
     def training(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl about training steps."""
         return [line for line in self.folder.metrics if "split" not in line]
