@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from inception_jax import cli
-from inception_jax.checkpoints.ensemble import WEIGHTS
+from inception_jax.checkpoints.ensemble import WEIGHTS, check_task
 from inception_jax.errors import UsageError
 from inception_jax.storage import disk
 from inception_jax.tools import extras
@@ -32,6 +32,7 @@ def main(flags: argparse.Namespace, overrides: list[str]) -> None:
         compiled_programs.keep()
         checkpoint = flags.checkpoint or loaded_model.newest_in(flags.workdir)
         model = loaded_model.load(checkpoint, devices.make_mesh(), weights=flags.weights)
+        check_task(model, "classification")
         chosen.write(model, unfinished)
     cli.log.info(
         f"{model.weights} weights of {model.checkpoint}, step {model.step}, as {flags.to}:"

@@ -22,6 +22,7 @@ from inception_jax.tools import extras
 
 if TYPE_CHECKING:
     from inception_jax.checkpoints.loaded_model import LoadedModel
+    from inception_jax.checkpoints.store import Checkpoint
     from inception_jax.tools.report.page import Gallery
     from inception_jax.tools.report.runs import Run
 
@@ -87,21 +88,28 @@ def _galleries(found: "Sequence[Run]", flags: argparse.Namespace) -> "Iterator[G
 
 
 def _network(found: "Sequence[Run]", checkpoint: Path | None) -> "LoadedModel":
-    """Loads the checkpoint, or the newest good one of the first run that has one."""
-    from inception_jax.checkpoints import loaded_model
+    """Loads the checkpoint, or the newest good one of the first classifier that has one."""
+    from inception_jax.checkpoints import ensemble, loaded_model
     from inception_jax.runtime import compiled_programs, devices
 
     compiled_programs.keep()
-    mesh = devices.make_mesh()
+
+    def load(one: "Path | Checkpoint") -> "LoadedModel":
+        model = loaded_model.load(one, devices.make_mesh())
+        ensemble.check_task(model, "classification")
+        return model
+
     if checkpoint:
-        return loaded_model.load(checkpoint, mesh)
+        return load(checkpoint)
     for run in found:
         if (run.folder.folder / workdir.CHECKPOINTS).is_dir():
             try:
-                return loaded_model.load(loaded_model.newest_in(run.folder.folder), mesh)
+                return load(loaded_model.newest_in(run.folder.folder))
             except UserError as error:
-                log.warning(f"the network of {run.name} cannot be loaded: {error}")
-    raise UserError("none of the runs has a good checkpoint: name one with --checkpoint")
+                log.warning(f"the network of {run.name} cannot be shown: {error}")
+    raise UserError(
+        "none of the runs has a good checkpoint of a classifier: name one with --checkpoint"
+    )
 
 
 def _written() -> str:

@@ -282,6 +282,7 @@ def test_a_config_that_cannot_be_read():
         ("data.source=tfds", "data", "make it with: python -m inception_jax.prepare digits"),
         ("data.crop=round", "config", "data.crop is 'round'"),
         ("training.total=0 steps", "network", "at least one step"),
+        ("evaluation.every=0 steps", "network", "evaluation.every is '0 steps'"),
         ("model.stem=imagenet", "network", "data.image_size 16"),
     ],
 )
@@ -293,6 +294,34 @@ def test_a_config_that_cannot_be_trained(tmp_path, field, row, words):
     assert found[row].status == Status.FAILED
     assert words in found[row].found
     assert row == "config" or found["config"].status == Status.OK
+
+
+FURTHER = """
+from configs import digits
+
+def get_config(argument=None):
+    config = digits.get_config(argument).unlock()
+    config.evaluations = {"seen": {"split": "train[:20]"}}
+    return config
+"""
+
+
+@pytest.mark.parametrize(
+    ("field", "row", "words"),
+    [
+        ("split=train[:30]", "data", "360 images in test, 30 images in train[:30], 10 classes"),
+        ("split=nowhere", "data", "nowhere"),
+        ("every=0 steps", "network", "evaluations.seen.every is '0 steps'"),
+    ],
+)
+def test_further_evaluations_are_checked(tmp_path, data_dir, field, row, words):
+    file = tmp_path / "further.py"
+    file.write_text(FURTHER)
+    overrides = [f"--config.data.data_dir={data_dir}", f"--config.evaluations.seen.{field}"]
+    found = results(data_checks.CHECKS, Context(str(file), overrides))
+    well = field == "split=train[:30]"
+    assert found[row].status == (Status.OK if well else Status.FAILED)
+    assert words in found[row].found
 
 
 def test_a_batch_that_the_devices_cannot_share(monkeypatch):

@@ -355,6 +355,19 @@ def test_the_card_of_what_was_not_evaluated_says_so():
     assert "model.norm" not in card
 
 
+def test_the_card_lists_no_change_that_changes_no_weights():
+    model = make_model(**NETWORKS["paper"])
+    before = split_card(model_card.write(model))
+    with model.config.unlocked():
+        model.config.evaluations = {"ten": {"crops": 10, "every": "2 epochs"}}
+        model.config.evaluation.update(crops=10, split="train[:9]", every="7 steps")
+        model.config.checkpoints.keep_best = 9
+    assert split_card(model_card.write(model)) == before
+    with model.config.unlocked():
+        model.config.evaluation.resize = "squeeze"  # what a user of the weights must know
+    assert '| `evaluation.resize` | `"short_side"` | `"squeeze"` |' in model_card.write(model)
+
+
 def test_batch_normalisations_inception_is_called_that(tmp_path):
     model = make_model(**NETWORKS["batch normalisation's Inception"])
     front, card = split_card(model_card.write(model))

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from inception_jax.config.load import load_config
 from inception_jax.errors import UsageError, UserError
 from inception_jax.runtime import devices
-from inception_jax.tools.plan import compiler, estimate, hlo_text, topology
+from inception_jax.tools.fake_batch import fake_batch
+from inception_jax.tools.plan import compiled_step, compiler, estimate, hlo_text, topology
 from inception_jax.tools.plan.compiled_step import CompiledStep
 from inception_jax.tools.plan.compiler import OutOfMemory
 from inception_jax.tools.plan.hlo_text import Collective, LayerCycles
@@ -69,6 +71,25 @@ replica_groups=mesh['a'=8] {'a'}, to_apply=%region_1.2
   ROOT %tuple.1 = (f32[8]{0}, f32[]) tuple(%get-tuple-element.1, all-reduce.9)
 }
 """
+
+
+def test_a_batch_is_described_as_it_comes(monkeypatch):
+    """A task's batch may have tuples of arrays, too."""
+    config = load_config(str(ROOT / "configs" / "smoke.py"))
+
+    def read(config, part):
+        rows = fake_batch(config, part)
+        return {**rows, "two": (rows["image"][:, :3], {"index": rows["index"]})}
+
+    monkeypatch.setattr(compiled_step, "fake_batch", read)
+    mesh = devices.make_mesh()
+    real = devices.to_devices(read(config, slice(config.data.batch_size)), mesh)
+    described = compiled_step.describe_batch(config, mesh)
+
+    def parts(batch):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding), batch)
+
+    assert parts(described) == parts(real)
 
 
 def test_transfers_with_their_sizes():

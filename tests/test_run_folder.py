@@ -7,7 +7,8 @@ import pytest
 from inception_jax.config import compatibility
 from inception_jax.config.load import load_config
 from inception_jax.storage import locks
-from inception_jax.tools.report import run_folder, runs
+from inception_jax.tools.report import runs
+from inception_jax.training import run_folder
 
 
 def write(folder, *lines, total="4 steps", log="", metrics=None):
@@ -92,6 +93,7 @@ def test_further_evaluations_are_not_the_first(tmp_path):
     assert run_folder.read(folder).status == "stopped"
     folder = write(tmp_path / "done", STEP_2, STEP_4, EVALUATION, further)
     assert run_folder.read(folder).status == "done"
+    assert run_folder.read(folder).evaluations == [EVALUATION]
     (run,) = runs.read([folder])
     assert [line["top1"] for line in run.evaluations] == [0.5]
     assert [line["step"] for line in run.training] == [2, 4]

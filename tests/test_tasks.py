@@ -21,6 +21,7 @@ from inception_jax.models.options import network_config
 from inception_jax.runtime import devices, preemption, watchdog
 from inception_jax.tasks import make_task
 from inception_jax.tasks.classification import evaluation
+from inception_jax.tools.interop import formats
 from inception_jax.training.metrics_log import MetricsLog
 
 ROTATION = """
@@ -80,6 +81,32 @@ def test_a_task_from_outside_trains_ranks_and_resumes(command, rotation, tmp_pat
     assert "rotation.turns was 4, is 3" in command.fails("train", *other, exit_code=2)
     line = command.fails("evaluate", "--workdir", straight, exit_code=2)
     assert "was trained for the task 'rotation'; this command is for classification" in line
+
+
+def test_what_is_for_classification_alone_says_so(command, rotation, tmp_path):
+    run, page = tmp_path / "run", tmp_path / "report.html"
+    command("train", *rotation, "--workdir", run)
+    (checkpoint, *_) = (run / "checkpoints").iterdir()
+    another_task = "was trained for the task 'rotation'; this command is for classification"
+    for name in formats.EXPORTED:
+        flags = ["--workdir", run, "--to", name, "--output", tmp_path / "exported"]
+        assert another_task in command.fails("export", *flags, exit_code=2)
+        assert not (tmp_path / "exported").exists()
+
+    result = command("report", run, "--output", page)
+    assert another_task in result.stderr
+    text = page.read_text()
+    note = "its evaluations have no top-1: the task is rotation"
+    assert f"{note}</td>" in text
+    assert "They cannot be drawn: " in text
+    assert "IndexError" not in text
+    assert "run, training" in text  # a curve
+    assert '"text":"loss"' in text
+    assert '"text":"top-1"' not in text
+    command("report", run, "--checkpoint", checkpoint, "--output", page, exit_code=2)
+    table = command("report", run, "--format", "markdown").stdout
+    assert note in table
+    assert "nan" not in table
 
 
 def test_fields_of_a_task_are_checked_as_all_others(command, rotation, tmp_path):

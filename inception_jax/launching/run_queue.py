@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from inception_jax import cli
 from inception_jax.errors import ExitCode, PreemptedError, UsageError
 from inception_jax.launching import child_processes, gpus
-from inception_jax.launching.sweep_record import SweepRecord
+from inception_jax.launching.sweep_record import SweepRecord, last_evaluation
 from inception_jax.launching.sweeps import Run
 from inception_jax.storage import locks
-from inception_jax.tools.report import run_folder
+from inception_jax.training import run_folder
 
 # The runs get the first for the first SIGTERM or Ctrl-C, and save; the second ends them.
 PASSED_ON = (signal.SIGTERM, signal.SIGKILL)
@@ -91,9 +91,8 @@ def _note_end(run: Run, code: int, record: SweepRecord, stopped: bool, again: bo
       again: the run may be started again if it asks for it.
     """
     if code == ExitCode.DONE:
-        metrics = run_folder.read(record.workdir(run)).metrics
-        evaluation = [line for line in metrics if "split" in line][-1]
-        record.note(run, "done", f"{evaluation['split']} top-1 {evaluation['top1']:.4f}")
+        found = run_folder.read(record.workdir(run))
+        record.note(run, "done", last_evaluation(found))
     elif stopped and code in (ExitCode.RESTART, -signal.SIGTERM, -signal.SIGINT):
         record.note(run, "stopped")
     elif again and code == ExitCode.RESTART:

@@ -13,7 +13,8 @@ from inception_jax import cli
 from inception_jax.errors import UsageError, UserError
 from inception_jax.launching.sweeps import Run
 from inception_jax.storage import json_files, workdir
-from inception_jax.tools.report import run_folder
+from inception_jax.training import run_folder
+from inception_jax.training.run_folder import RunFolder
 
 JOURNAL = "journal.jsonl"  # one JSON object an event
 LOGS = "logs"  # the output of each run, NAME.log
@@ -63,17 +64,15 @@ class SweepRecord:
         )
 
     def status_table(self) -> Table:
-        """A table for a person: status, step and last top-1 of each run."""
+        """A table for a person: status, step and last evaluation of each run."""
         table = Table(title=str(self.output))
-        for heading in ("run", "status", "step", "top-1"):
+        for heading in ("run", "status", "step", "last evaluation"):
             table.add_column(heading, overflow="fold")
         for run in self.runs:
             found = run_folder.read(self.workdir(run))
-            evaluations = [line for line in found.metrics if "split" in line]
-            top1 = f"{evaluations[-1]['top1']:.4f}" if evaluations else ""
             failed = self._failures.get(run.name)
             status = f"failed: {failed}" if failed and found.status != "done" else found.status
-            table.add_row(run.name, status, str(found.step), top1)
+            table.add_row(run.name, status, str(found.step), last_evaluation(found))
         return table
 
     def _write_runs(self) -> None:
@@ -100,6 +99,21 @@ class SweepRecord:
                 )
         values = {"runs": list((before | now).values()), "overrides": list(self.overrides)}
         json_files.replace(path, json_files.to_text(values, indent=2) + "\n")
+
+
+def last_evaluation(run: RunFolder) -> str:
+    """Writes a run's newest evaluation in words: "test top-1 0.9000"; "" before the first.
+
+    Of other tasks than classification it has all numbers that are not counts.
+    """
+    if not run.evaluations:
+        return ""
+    line = run.evaluations[-1]
+    measured = {name: value for name, value in line.items() if type(value) is float}
+    if "top1" in measured:
+        measured = {"top-1": measured["top1"]}
+    numbers = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
+    return f"{line['split']} {numbers}".rstrip()
 
 
 def _latest_events(journal: Path) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from inception_jax.data.read_ahead import (
     process_part,
     read_ahead,
 )
-from inception_jax.tasks import make_task
 from inception_jax.tasks.base import Task
 
 
@@ -52,11 +51,3 @@ def memory_needed(data: ConfigDict, examples: int) -> int:
     batches = data.threads + batches_waiting(data.threads) + PREFETCHED + 1
     share = data.batch_size // jax.process_count()
     return batches * share * data.image_size**2 * 3 + 2 * 8 * examples
-
-
-def fake_batch(config: ConfigDict, part: slice) -> HostBatch:
-    """Reads rows `part` of a batch of random images, of the config's shapes, without its data."""
-    fake = config.copy_and_resolve_references().unlock()
-    fake.data.source = "fake"
-    task = make_task(fake.lock())
-    return task.read(task.open(fake.data.train_split), 0, part)

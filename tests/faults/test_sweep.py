@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from inception_jax import cli
 from inception_jax.errors import ExitCode
 from inception_jax.launching import run_queue, sweep
 from inception_jax.storage import locks
-from inception_jax.tools.report import run_folder
+from inception_jax.training import run_folder
 
 SWEEP = """
 from inception_jax.launching.sweeps import config, grid, named, product, seeds
@@ -95,6 +97,7 @@ class StandIns:
         self.output = folder / "runs"
         self._file = folder / "sweep.py"
         self.starts: list[str] = []
+        self.rewrite: Callable[[str], str] = str  # of the metrics.jsonl of a run that ends well
 
     def __call__(self, *flags: str, **plan: list[str]) -> tuple[ExitCode, str]:
         """Runs the sweep; returns its exit code and message."""
@@ -112,7 +115,9 @@ class StandIns:
         action = self._plan[run.name].pop(0)
         if action == "0":
             shutil.rmtree(record.workdir(run), ignore_errors=True)  # left by a lock
-            write_run(record.workdir(run), config="configs/smoke.py")
+            folder = write_run(record.workdir(run), config="configs/smoke.py")
+            metrics = folder / "metrics.jsonl"
+            metrics.write_text(self.rewrite(metrics.read_text()))
         logs = self.output / "logs"
         logs.mkdir(exist_ok=True)
         (logs / f"{run.name}.log").write_text(f"the last words of {run.name}\n")
@@ -162,6 +167,40 @@ def test_a_sweep_that_was_killed_goes_on(stand_ins: StandIns):
         assert stand_ins("--retry", a=[], b=["0"], c=["0"])[0] == ExitCode.DONE
     assert stand_ins.starts == ["b", "c"]
     assert not free.is_alive()
+
+
+FURTHER = {"step": 200, "top1": 1.0, "split": "train[:20]", "evaluation": "seen", "examples": 20}
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "words"),
+    [
+        (str, "test top-1 0.9000"),
+        (lambda text: text + json.dumps(FURTHER) + "\n", "test top-1 0.9000"),
+        (  # of another task
+            lambda text: re.sub(
+                r'"top1": (\S+), "top5": \S+ "loss": \S+', r'"accuracy": \1,', text
+            ),
+            "test accuracy 0.9000, calibration_error 0.0200",
+        ),
+        (
+            lambda text: re.sub(r'"top1": [^,]+', '"top1": null', text),
+            "test top5 0.9900, loss 0.1000, calibration_error 0.0200",
+        ),
+        (lambda text: "".join(line for line in text.splitlines(True) if "split" not in line), ""),
+    ],
+    ids=["one", "a named one follows", "another task", "not a number", "none"],
+)
+def test_a_run_is_noted_with_its_first_evaluation(
+    stand_ins: StandIns, capsys: pytest.CaptureFixture[str], rewrite, words
+):
+    stand_ins.rewrite = rewrite
+    assert stand_ins(a=["0"], b=["0"])[0] == ExitCode.DONE
+    journal = (stand_ins.output / "journal.jsonl").read_text().splitlines()
+    noted = [line for line in map(json.loads, journal) if line["event"] == "done"]
+    assert [line["message"] for line in noted] == [words, words]
+    shown = [line for line in capsys.readouterr().out.splitlines() if " a " in line]
+    assert words.partition(",")[0] in shown[-1]  # the table breaks long lines
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from inception_jax.runtime import devices, progress
 from inception_jax.tasks.classification.metrics import Tally
 from inception_jax.tasks.classification.predictor import Predictor
 from inception_jax.tools.benchmark import environment, step_time, throughput
-from inception_jax.training.input import fake_batch
+from inception_jax.tools.fake_batch import fake_batch
 
 LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 

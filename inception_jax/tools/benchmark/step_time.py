@@ -32,8 +32,8 @@ from inception_jax.runtime import devices, progress
 from inception_jax.tasks import make_task
 from inception_jax.tools.benchmark import environment, throughput
 from inception_jax.tools.benchmark.peers import process
+from inception_jax.tools.fake_batch import fake_batch
 from inception_jax.tools.plan.compiled_step import EXAMPLES
-from inception_jax.training.input import fake_batch
 from inception_jax.training.setup import make_step
 from inception_jax.training.timetable import make_timetable
 

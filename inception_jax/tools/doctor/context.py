@@ -9,9 +9,9 @@ import jax
 from ml_collections import ConfigDict
 
 from inception_jax.config.load import load_config
-from inception_jax.config.resolve import resolve
+from inception_jax.config.resolve import evaluation_sections, resolve
 from inception_jax.data.sources import Source
-from inception_jax.models.network import build
+from inception_jax.models.network import Network, build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices, processes
 from inception_jax.tasks import make_task
@@ -55,26 +55,34 @@ class Context:
 
     @functools.cached_property
     def sources(self) -> dict[str, Source]:
-        """The training and the evaluation split, by their names."""
+        """The training split and those of all evaluations, by their names."""
         config = self.resolved
-        return {
-            split: self.task.open(split)
-            for split in (config.data.train_split, config.evaluation.split)
-        }
+        tested = [section.split for section in evaluation_sections(config).values()]
+        return {split: self.task.open(split) for split in (config.data.train_split, *tested)}
 
     @functools.cached_property
     def task(self) -> Task:
         """The config's task."""
         return make_task(self.resolved)
 
+    @property
+    def examples(self) -> int:
+        """The number of training examples."""
+        return len(self.sources[self.resolved.data.train_split])
+
     @functools.cached_property
     def timetable(self) -> Timetable:
         """The config's durations in steps."""
-        return make_timetable(self.resolved, len(self.sources[self.resolved.data.train_split]))
+        return make_timetable(self.resolved, self.examples)
+
+    @functools.cached_property
+    def network(self) -> Network:
+        """The config's network, without weights."""
+        return build(network_config(self.resolved))
 
     @functools.cached_property
     def state_bytes(self) -> int:
         """Bytes of a training state: parameters, statistics, momentum, averages."""
-        network = build(network_config(self.resolved))
-        _, state = make_step(self.task, self.resolved, network, self.timetable, devices.make_mesh())
+        mesh = devices.make_mesh()
+        _, state = make_step(self.task, self.resolved, self.network, self.timetable, mesh)
         return sum(leaf.nbytes for leaf in jax.tree.leaves(state))

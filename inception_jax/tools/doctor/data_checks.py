@@ -9,6 +9,7 @@ from inception_jax.storage import disk
 from inception_jax.tools.doctor.check_result import CheckResult, Status
 from inception_jax.tools.doctor.context import Context
 from inception_jax.tools.doctor.run_checks import Check
+from inception_jax.training.evaluations import open_evaluations
 from inception_jax.training.timetable import not_reached
 
 
@@ -32,7 +33,7 @@ def batch_size(context: Context) -> CheckResult:
 
 
 def data(context: Context) -> CheckResult:
-    """Checks that both splits open, and that their first and last images can be decoded."""
+    """Checks that all splits open, and that their first and last images can be decoded."""
     config = context.resolved
     splits = []
     for split, source in context.sources.items():
@@ -49,9 +50,11 @@ def data(context: Context) -> CheckResult:
 
 
 def network(context: Context) -> CheckResult:
-    """Checks that the network, the optimizer and the durations can be built."""
+    """Checks that the network, the optimizer, the durations and the evaluations can be made."""
     size = disk.megabytes(context.state_bytes)
     found = f"{context.timetable.total:,} steps; the state takes {size} of each device"
+    mesh = devices.make_mesh()
+    open_evaluations(context.task, context.network, context.resolved, context.examples, mesh)
     if lines := not_reached(context.resolved, context.timetable):
         remedy = "none needed for a trial; else raise training.total or lower these"
         return CheckResult(Status.WARNING, "; ".join([found, *lines]), remedy)

@@ -26,8 +26,11 @@ log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 
-# Fields that do not change what is trained.
-_BOOKKEEPING = ("name", "evaluation.every", "training.log_every")
+# The beginnings of fields that change no weights; each result says its split and crops.
+_BOOKKEEPING = (
+    *("name", "checkpoints.", "training.log_every", "evaluations."),
+    *("evaluation.every", "evaluation.split", "evaluation.crops"),
+)
 
 # The beginnings of the fields that matter for converted weights.
 _OF_THE_NETWORK = ("model.", "data.image_size", "data.mean", "data.std", "evaluation.")
@@ -120,9 +123,7 @@ def _changes_to_the_paper(model: LoadedModel) -> dict[str, tuple[Any, Any]]:
     return {
         field: values
         for field, values in compatibility.differences(paper, portable_config(model)).items()
-        if field not in _BOOKKEEPING
-        and not field.startswith("checkpoints.")
-        and field.startswith(counts)
+        if not field.startswith(_BOOKKEEPING) and field.startswith(counts)
     }
 
 

@@ -8,12 +8,13 @@ from jax.sharding import Mesh
 from jax.stages import Compiled, Wrapped
 from ml_collections import ConfigDict
 
+from inception_jax.data.read_ahead import DeviceBatch
 from inception_jax.models.network import build
 from inception_jax.models.options import network_config
 from inception_jax.runtime import devices
 from inception_jax.tasks import make_task
+from inception_jax.tools.fake_batch import fake_batch
 from inception_jax.tools.plan.compiler import OutOfMemory, compile_within_memory
-from inception_jax.training.input import fake_batch
 from inception_jax.training.setup import make_step
 from inception_jax.training.timetable import make_timetable
 
@@ -51,14 +52,13 @@ def compile_step(config: ConfigDict, mesh: Mesh) -> CompiledStep:
     return CompiledStep(compile_within_memory(lowered), state_bytes)
 
 
-def describe_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+def describe_batch(config: ConfigDict, mesh: Mesh) -> DeviceBatch:
     """Shapes, dtypes and shardings of a global batch, as `training_batches` yields it."""
-    one = fake_batch(config, slice(0, 1))
     batch_size = config.data.batch_size
-    return {
-        name: _described(rows, (batch_size, *rows.shape[1:]), devices.split_batch(mesh))
-        for name, rows in one.items()
-    }
+    return jax.tree.map(
+        lambda rows: _described(rows, (batch_size, *rows.shape[1:]), devices.split_batch(mesh)),
+        fake_batch(config, slice(0, 1)),
+    )
 
 
 def _described(leaf: np.ndarray, shape: tuple[int, ...], sharding: Any) -> jax.ShapeDtypeStruct:

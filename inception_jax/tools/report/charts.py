@@ -26,6 +26,7 @@ COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC
 DASHES = ("solid", "dash", "dot", "dashdot")
 POINTS = 200  # the most in a curve; of more lines, a point is the mean of several
 CLASSES = 40  # the most in the chart; the table has all
+_PANELS = {"loss": ("loss", 2), "top1": ("top-1", 2), "learning_rate": ("learning rate", 1)}
 _LINE = 24  # characters of a name beside an axis: as many as a phone has room for
 
 
@@ -42,11 +43,17 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 
 
 def curves(runs: Sequence[Run], styles: dict[str, Style]) -> go.Figure | None:
-    """Loss, top-1 and learning rate over epochs: training as lines, evaluations as marks."""
-    panels = {"loss": "loss", "top1": "top-1", "learning_rate": "learning rate"}
+    """Loss, top-1 and learning rate over epochs: training as lines, evaluations as marks.
+
+    There is no panel for what no run has: runs of other tasks than classification have no top-1.
+    """
+    measured = {field for run in runs for line in run.folder.metrics for field in line}
+    panels = {field: panel for field, panel in _PANELS.items() if field in measured}
+    if not panels:
+        return None
     figure = make_subplots(
         rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.03,
-        row_heights=[0.4, 0.4, 0.2],
+        row_heights=[height for _, height in panels.values()],
     )  # fmt: skip
     drawn = False
     for name, members in groups(runs).items():
@@ -72,7 +79,7 @@ def curves(runs: Sequence[Run], styles: dict[str, Style]) -> go.Figure | None:
             x=[None], y=[None], mode="lines", name=_label(name), legendgroup=_label(name),
             line={**style, "width": 2}, row=1, col=1,
         )  # fmt: skip
-    for row, title in enumerate(panels.values(), 1):
+    for row, (title, _) in enumerate(panels.values(), 1):
         figure.update_yaxes(title_text=title, row=row, col=1)
     figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
     legend = sum(_label(name).count("<br>") + 1 for name in groups(runs))  # lines, on a phone

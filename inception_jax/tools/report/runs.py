@@ -14,9 +14,10 @@ from inception_jax.errors import UserError
 from inception_jax.models.cost import NetworkCost, network_cost
 from inception_jax.models.options import network_config
 from inception_jax.storage import workdir
-from inception_jax.tools.report import results, run_folder, selection
+from inception_jax.tools.report import results, selection
 from inception_jax.tools.report.results import number, one_line
-from inception_jax.tools.report.run_folder import RunFolder
+from inception_jax.training import run_folder
+from inception_jax.training.run_folder import RunFolder
 
 # Runs that differ in these fields alone are one group.
 _WITHIN_A_GROUP = ("seed", "name")
@@ -45,23 +46,25 @@ class Run:
         return self.folder.config.get("seed")
 
     @property
+    def note(self) -> str:
+        """Reasons for its state, and for values that are missing, in one line."""
+        notes = [self.folder.note, *self.problems]
+        if self.folder.evaluations and "top1" not in self.folder.evaluations[-1]:
+            task = self.folder.config.get("task", "classification")
+            notes.append(f"its evaluations have no top-1: the task is {task}")
+        return one_line("; ".join(filter(None, notes)))
+
+    @property
     def training(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl about training steps."""
         return [line for line in self.folder.metrics if "split" not in line]
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The lines of the first evaluation, with the epoch of their step where it can be known.
-
-        Those of `config.evaluations` are of other splits or crops: they stay in metrics.jsonl.
-        """
+        """The lines of the first evaluation, with the epoch of their step where it can be known."""
         known = [line for line in self.training if line["step"] and line.get("epoch")]
         epochs_a_step = known[-1]["epoch"] / known[-1]["step"] if known else math.nan
-        return [
-            {"epoch": line["step"] * epochs_a_step} | line
-            for line in self.folder.metrics
-            if "split" in line and "evaluation" not in line
-        ]
+        return [{"epoch": line["step"] * epochs_a_step} | line for line in self.folder.evaluations]
 
     @property
     def images_per_second(self) -> float | None:

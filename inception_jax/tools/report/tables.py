@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from inception_jax.storage import markdown
-from inception_jax.tools.report.results import number, one_line
+from inception_jax.tools.report.results import number
 from inception_jax.tools.report.runs import Run, text_of
 
 
@@ -138,7 +138,7 @@ def of_runs(runs: Sequence[Run]) -> Table:
             "split": last.get("split"),
             "images_per_second": run.images_per_second,
             "hours": run.hours,
-            "note": one_line("; ".join(filter(None, (run.folder.note, *run.problems)))),
+            "note": run.note,
         }
         rows.append(row | {name: number(last.get(name)) for name in measured})
     # As objects, or pandas would make floats of whole numbers where one is missing.

@@ -33,6 +33,14 @@ class RunFolder:
         """The last step in metrics.jsonl; 0 before the first."""
         return max((line["step"] for line in self.metrics), default=0)
 
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The lines of the first evaluation, which ranks checkpoints.
+
+        Those of `config.evaluations` are of other splits or crops: they stay in `metrics`.
+        """
+        return [line for line in self.metrics if "split" in line and "evaluation" not in line]
+
 
 def read(folder: Path) -> RunFolder:
     """Reads a folder; never raises: where files cannot be read, the status is broken."""
@@ -72,12 +80,9 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _status(run: RunFolder) -> tuple[str, str]:
-    evaluated = {
-        line["step"] for line in run.metrics if "split" in line and "evaluation" not in line
-    }
     if locks.is_held(run.folder):
         return "running", ""
-    if run.total_steps in evaluated:
+    if run.total_steps in [line["step"] for line in run.evaluations]:
         return "done", ""
     if error := _last_error(run.folder):
         return "failed", error
