@@ -347,7 +347,9 @@ def counting(monkeypatch):
     """A task of another package, which brings a section and asks its data."""
     module = types.ModuleType("counting_task")
     vars(module).update(
-        SECTIONS={"beads": Beads}, fields_from_data=lambda config: {"beads.most": 12}
+        SECTIONS={"beads": Beads},
+        fields_from_data=lambda config: {"beads.most": 12},
+        make_task=NotImplemented,
     )
     monkeypatch.setitem(sys.modules, "counting_task", module)
     point = importlib.metadata.EntryPoint("counting", "counting_task", task_registry.ENTRY_POINTS)
@@ -456,3 +458,9 @@ def test_a_config_file_of_an_older_version_is_read(tmp_path):
     old, new = load_config(f"{file}:seed=5"), load_config("configs/googlenet.py")
     assert compatibility.differences(new.to_dict(), old.to_dict()) == {"seed": (0, 5)}
     assert (old.task, old.evaluation.crops, old.evaluations.to_dict()) == ("classification", 1, {})
+
+
+def test_an_empty_section_is_not_passed_over():
+    with pytest.raises(UsageError, match="unknown config section 'trainin'; did you mean 'train"):
+        checking.check(checking.default_config().to_dict() | {"trainin": {}})
+    checking.check(checking.default_config().to_dict() | {"evaluations": {"again": {}}})

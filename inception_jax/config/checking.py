@@ -76,14 +76,13 @@ def check(values: dict[str, Any]) -> None:
     task = task_of(values)
     known_fields, found = declared(task), flatten(values)
     known = [*known_fields, *_check_evaluations(values.get(EVALUATIONS), task)]
-    sections = {EVALUATIONS, *(path.partition(".")[0] for path in known_fields)}
-    for name in values:
-        if name not in sections:
-            raise UsageError(unknown(f"config field {name!r}", name, sections))
     for path, value in found.items():
         if path not in known:
             raise UsageError(unknown(f"config field {path!r}", path, known))
         check_value(path, value, task)
+    sections = {EVALUATIONS, *(path.partition(".")[0] for path in known_fields)}
+    if empty := values.keys() - sections:  # others have a field, which is unknown
+        raise UsageError(unknown(f"config section {min(empty)!r}", min(empty), sections))
     for path in known_fields:
         if path not in found:
             raise UsageError(f"the config has no field {path!r}")
