@@ -16,7 +16,8 @@ from inception_jax.runtime import progress
 from inception_jax.tasks.classification import labels, predictions_file, table_3
 from inception_jax.tasks.classification.averaging import Combination
 from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS
-from inception_jax.tasks.classification.predictor import Predictions, Predictor, tally
+from inception_jax.tasks.classification.predictions import Predictions
+from inception_jax.tasks.classification.predictor import Predictor, tally
 
 Result = dict[str, Any]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from inception_jax.storage import disk
-from inception_jax.tasks.classification.predictor import Predictions
+from inception_jax.tasks.classification.predictions import Predictions
 
 
 def write(predictions: Sequence[Predictions], class_names: tuple[str, ...], path: Path) -> None:

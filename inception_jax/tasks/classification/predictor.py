@@ -1,7 +1,6 @@
 """Shows the images of a source to networks, and gives their averaged answers."""
 
 import contextlib
-import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,6 @@ from inception_jax.data.read_ahead import DeviceBatch
 from inception_jax.data.sources import Source
 from inception_jax.models.network import Network
 from inception_jax.runtime.devices import replicated, split_batch
-from inception_jax.tasks.base import between_batches
 from inception_jax.tasks.classification.averaging import Combination, combine
 from inception_jax.tasks.classification.crop_logits import CropBatching, make_logits
 from inception_jax.tasks.classification.evaluation_batches import (
@@ -26,19 +24,9 @@ from inception_jax.tasks.classification.evaluation_batches import (
 )
 from inception_jax.tasks.classification.evaluation_crops import PROTOCOLS, Geometry
 from inception_jax.tasks.classification.metrics import Tally
+from inception_jax.tasks.classification.predictions import Predictions, read_one_behind
 
 Weights = tuple[Any, Any]  # parameters, batch statistics
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """The answers to a batch of examples, on the host; padding is left out."""
-
-    index: np.ndarray  # int64 [examples], number in the split
-    labels: np.ndarray  # bool [examples, classes]
-    bad: np.ndarray  # bool [examples]: there was no image
-    log_probabilities: np.ndarray  # float32 [combinations, examples, classes]
-    logits: np.ndarray | None  # float32 [examples, networks, crops, classes], where asked for
 
 
 class Predictor:
@@ -140,7 +128,7 @@ class Predictor:
             bad_images=self._config.evaluation.bad_images,
         )
         with evaluation_batches(source, wanted, self._mesh) as batches:
-            yield _one_behind(self._compute(weights, batch, keep_logits) for batch in batches)
+            yield read_one_behind(self._compute(weights, batch, keep_logits) for batch in batches)
 
     def _compute(
         self, weights: Sequence[Weights], batch: DeviceBatch, keep_logits: bool
@@ -155,30 +143,6 @@ class Predictor:
         ]
         passed = {name: batch[name] for name in ("index", "labels", "mask", "bad")}
         return self._answer(logits, passed, keep_logits=keep_logits)
-
-
-def _one_behind(batches: Iterator[dict[str, Any]]) -> Iterator[Predictions]:
-    """Computes one batch while the predictions of the one before are read."""
-    ahead = None
-    for batch in batches:
-        between_batches()
-        if ahead is not None:
-            yield _to_host(ahead)
-        ahead = batch
-    if ahead is not None:
-        yield _to_host(ahead)
-
-
-def _to_host(batch: dict[str, Any]) -> Predictions:
-    batch = jax.device_get(batch)
-    here = batch["mask"]
-    return Predictions(
-        index=batch["index"][here],
-        labels=batch["labels"][here],
-        bad=batch["bad"][here],
-        log_probabilities=batch["log_probabilities"][here].swapaxes(0, 1),
-        logits=None if batch["logits"] is None else batch["logits"][here],
-    )
 
 
 def tally(predictions: Iterable[Predictions], predictor: Predictor) -> list[Tally]:
